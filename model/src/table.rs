@@ -1,0 +1,303 @@
+//! The Table: all that a sidecar knows, in the shape that a request asks it.
+//!
+//! A Table is built whole from the [`Resources`] that the control plane published and never
+//! changes; a request sees one Table from its start to its end. The live state of endpoints and
+//! budgets is shared with the Table before it, found by key, so that a push forgets nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::budget::RetryBudget;
+use crate::endpoint::{Endpoint, EndpointKey};
+use crate::inbound::Inbound;
+use crate::name::ServiceName;
+use crate::route::{Router, ServiceRoutes};
+use crate::service::{Protocol, Service, ServicePort};
+
+/// What the control plane published to this sidecar, last good of each.
+#[derive(Debug, Clone, Default)]
+pub struct Resources {
+    /// The Services subscribed to, and those that their routes lead to.
+    pub services: BTreeMap<ServiceName, Arc<Service>>,
+    /// The routes of those that have any.
+    pub routes: BTreeMap<ServiceName, Arc<ServiceRoutes>>,
+    /// Services asked for that do not exist.
+    pub absent: BTreeSet<ServiceName>,
+    /// The sidecar's own workload.
+    pub inbound: Inbound,
+    /// The publication that this is.
+    pub publication: u64,
+}
+
+/// All that a request asks, in one immutable value.
+#[derive(Debug, Default)]
+pub struct Table {
+    services: HashMap<ServiceName, Arc<ServiceEntry>>,
+    absent: HashSet<ServiceName>,
+    addresses: HashMap<IpAddr, ServiceName>,
+    inbound: Inbound,
+    publication: u64,
+}
+
+/// What the Table knows of a Service.
+#[derive(Debug, Clone, Copy)]
+pub enum Lookup<'a> {
+    /// It exists.
+    Known(&'a Arc<ServiceEntry>),
+    /// The control plane said that it does not exist.
+    Absent,
+    /// The control plane was not asked, or has not answered yet.
+    NotAsked,
+}
+
+/// A Service with its routes compiled and its endpoints alive.
+#[derive(Debug)]
+pub struct ServiceEntry {
+    /// `namespace/name`, as metrics and logs show it.
+    pub label: Arc<str>,
+    /// The Service as published.
+    pub service: Arc<Service>,
+    /// The routes as published, where any are attached.
+    pub routes: Option<Arc<ServiceRoutes>>,
+    /// Its ports.
+    pub ports: Vec<PortEntry>,
+}
+
+/// One port of a Service.
+#[derive(Debug)]
+pub struct PortEntry {
+    /// The Service's port.
+    pub port: u16,
+    /// What is spoken on it, as far as the object says.
+    pub protocol: Protocol,
+    /// The ready endpoints.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// The routes that apply to this port; `None` where traffic just goes to the endpoints.
+    pub router: Option<Router>,
+    /// What may be spent on retries towards this port.
+    pub budget: Arc<RetryBudget>,
+}
+
+impl Table {
+    /// The Table of `resources`, with the live state of `previous`.
+    pub fn build(previous: &Self, resources: &Resources, now: Instant) -> Self {
+        let mut services = HashMap::with_capacity(resources.services.len());
+        let mut addresses = HashMap::new();
+        for (name, service) in &resources.services {
+            let routes = resources.routes.get(name);
+            let before = previous.services.get(name);
+            let entry = match before {
+                Some(entry) if entry.is_of(service, routes) => Arc::clone(entry),
+                _ => Arc::new(ServiceEntry::build(before.map(Arc::as_ref), service, routes, now)),
+            };
+            addresses.extend(service.addresses.iter().map(|address| (*address, name.clone())));
+            services.insert(name.clone(), entry);
+        }
+        Self {
+            services,
+            addresses,
+            absent: resources.absent.iter().cloned().collect(),
+            inbound: resources.inbound.clone(),
+            publication: resources.publication,
+        }
+    }
+
+    /// What is known of a Service.
+    pub fn service(&self, name: &ServiceName) -> Lookup<'_> {
+        match self.services.get(name) {
+            Some(entry) => Lookup::Known(entry),
+            None if self.absent.contains(name) => Lookup::Absent,
+            None => Lookup::NotAsked,
+        }
+    }
+
+    /// The Service that has this ClusterIP, among those subscribed to.
+    pub fn service_at(&self, address: IpAddr) -> Option<&ServiceName> {
+        self.addresses.get(&address)
+    }
+
+    /// Every Service in the Table, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<ServiceEntry>> {
+        self.services.values()
+    }
+
+    /// The sidecar's own workload.
+    pub const fn inbound(&self) -> &Inbound {
+        &self.inbound
+    }
+
+    /// The publication that this Table was built from.
+    pub const fn publication(&self) -> u64 {
+        self.publication
+    }
+}
+
+impl ServiceEntry {
+    fn build(
+        before: Option<&Self>,
+        service: &Arc<Service>,
+        routes: Option<&Arc<ServiceRoutes>>,
+        now: Instant,
+    ) -> Self {
+        let ports = service
+            .ports
+            .iter()
+            .map(|port| {
+                let before = before.and_then(|entry| entry.port(port.port));
+                PortEntry::build(before, service, port, routes.map(Arc::as_ref), now)
+            })
+            .collect();
+        Self {
+            label: service.name.to_string().into(),
+            service: Arc::clone(service),
+            routes: routes.cloned(),
+            ports,
+        }
+    }
+
+    /// Whether this entry was built from these very resources.
+    fn is_of(&self, service: &Arc<Service>, routes: Option<&Arc<ServiceRoutes>>) -> bool {
+        Arc::ptr_eq(&self.service, service)
+            && match (&self.routes, routes) {
+                (None, None) => true,
+                (Some(mine), Some(other)) => Arc::ptr_eq(mine, other),
+                _ => false,
+            }
+    }
+
+    /// The Service's name.
+    pub fn name(&self) -> &ServiceName {
+        &self.service.name
+    }
+
+    /// The port of this number.
+    pub fn port(&self, port: u16) -> Option<&PortEntry> {
+        self.ports.iter().find(|entry| entry.port == port)
+    }
+
+    /// The port that a client means who wrote none: 80, or else the only one there is.
+    pub fn default_port(&self) -> Option<&PortEntry> {
+        self.port(80).or(match self.ports.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        })
+    }
+}
+
+impl PortEntry {
+    fn build(
+        before: Option<&Self>,
+        service: &Service,
+        port: &ServicePort,
+        routes: Option<&ServiceRoutes>,
+        now: Instant,
+    ) -> Self {
+        let endpoints = service
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| {
+                let target = endpoint.targets.iter().find(|target| target.port == port.port)?;
+                let key = EndpointKey {
+                    address: endpoint.address,
+                    target: target.target,
+                    mesh: endpoint.mesh.clone(),
+                };
+                let alive = before.and_then(|entry| entry.endpoint(&key)).cloned();
+                Some(alive.unwrap_or_else(|| Arc::new(Endpoint::new(key, &endpoint.workload, now))))
+            })
+            .collect();
+        Self {
+            port: port.port,
+            protocol: port.protocol,
+            endpoints,
+            router: routes.and_then(|routes| Router::new(routes, port.port)),
+            budget: before
+                .map_or_else(|| Arc::new(RetryBudget::new(now)), |entry| Arc::clone(&entry.budget)),
+        }
+    }
+
+    /// The endpoint of this key.
+    fn endpoint(&self, key: &EndpointKey) -> Option<&Arc<Endpoint>> {
+        self.endpoints.iter().find(|endpoint| endpoint.key == *key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{Endpoint as Published, Target};
+
+    fn name(text: &str) -> ServiceName {
+        text.parse().unwrap()
+    }
+
+    fn service(addresses: &[&str]) -> Service {
+        let endpoint = |address: &&str| Published {
+            address: address.parse().unwrap(),
+            workload: format!("pod-{address}"),
+            targets: vec![Target { port: 80, target: 8080 }],
+            mesh: None,
+        };
+        Service {
+            name: name("shop/api"),
+            addresses: vec!["10.96.0.1".parse().unwrap()],
+            ports: vec![ServicePort { port: 80, name: None, protocol: Protocol::Detect }],
+            endpoints: addresses.iter().map(endpoint).collect(),
+        }
+    }
+
+    fn resources(service: Service) -> Resources {
+        let mut resources = Resources::default();
+        resources.services.insert(service.name.clone(), Arc::new(service));
+        resources
+    }
+
+    fn entry(table: &Table) -> Arc<ServiceEntry> {
+        let Lookup::Known(entry) = table.service(&name("shop/api")) else { panic!("not known") };
+        Arc::clone(entry)
+    }
+
+    #[test]
+    fn live_state_is_carried_over_by_key() {
+        let now = Instant::now();
+        let first =
+            Table::build(&Table::default(), &resources(service(&["10.0.0.1", "10.0.0.2"])), now);
+        let second = Table::build(&first, &resources(service(&["10.0.0.2", "10.0.0.3"])), now);
+        let (before, after) = (entry(&first), entry(&second));
+        assert!(Arc::ptr_eq(&before.ports[0].endpoints[1], &after.ports[0].endpoints[0]));
+        assert_eq!(after.ports[0].endpoints[1].key.address.to_string(), "10.0.0.3");
+        assert!(Arc::ptr_eq(&before.ports[0].budget, &after.ports[0].budget));
+    }
+
+    #[test]
+    fn an_unchanged_service_is_not_built_again() {
+        let now = Instant::now();
+        let resources = resources(service(&["10.0.0.1"]));
+        let first = Table::build(&Table::default(), &resources, now);
+        let second = Table::build(&first, &resources, now);
+        assert!(Arc::ptr_eq(&entry(&first), &entry(&second)));
+    }
+
+    #[test]
+    fn absent_is_told_from_not_asked() {
+        let mut resources = resources(service(&[]));
+        resources.absent.insert(name("shop/gone"));
+        let table = Table::build(&Table::default(), &resources, Instant::now());
+        assert!(matches!(table.service(&name("shop/gone")), Lookup::Absent));
+        assert!(matches!(table.service(&name("shop/other")), Lookup::NotAsked));
+        assert_eq!(table.service_at("10.96.0.1".parse().unwrap()), Some(&name("shop/api")));
+    }
+
+    #[test]
+    fn a_missing_port_means_80_or_the_only_one() {
+        let mut api = service(&[]);
+        api.ports[0].port = 5000;
+        let one = Table::build(&Table::default(), &resources(api.clone()), Instant::now());
+        assert_eq!(entry(&one).default_port().map(|p| p.port), Some(5000));
+        api.ports.push(ServicePort { port: 5001, name: None, protocol: Protocol::Detect });
+        let two = Table::build(&Table::default(), &resources(api), Instant::now());
+        assert!(entry(&two).default_port().is_none());
+    }
+}
