@@ -1,0 +1,52 @@
+//! What a sidecar lets in.
+
+use model::inbound::{Inbound, InboundPort};
+
+use crate::error::{DecodeError, each, port};
+use crate::proto;
+use crate::service::{decode_protocol, encode_protocol};
+
+/// The message of an Inbound.
+pub fn encode(inbound: &Inbound) -> proto::Inbound {
+    let encode_port = |port: &InboundPort| proto::InboundPort {
+        port: port.port.into(),
+        protocol: encode_protocol(port.protocol),
+    };
+    proto::Inbound { ports: inbound.ports.iter().map(encode_port).collect() }
+}
+
+/// The Inbound that a message means.
+///
+/// # Errors
+/// When a port is none; the error names it by its index.
+pub fn decode(message: proto::Inbound) -> Result<Inbound, DecodeError> {
+    let ports = each("ports", message.ports, |message| {
+        Ok(InboundPort {
+            port: port(message.port).map_err(|fault| DecodeError::at("port", fault))?,
+            protocol: decode_protocol(message.protocol),
+        })
+    })?;
+    Ok(Inbound { ports })
+}
+
+#[cfg(test)]
+mod tests {
+    use model::service::Protocol;
+
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_decodes_to_the_same() {
+        let port = |port, protocol| InboundPort { port, protocol };
+        let inbound =
+            Inbound { ports: vec![port(8080, Protocol::Http2), port(9, Protocol::Opaque)] };
+        assert_eq!(decode(encode(&inbound)), Ok(inbound));
+    }
+
+    #[test]
+    fn a_bad_port_is_named() {
+        let port = proto::InboundPort { port: 70_000, protocol: 0 };
+        let error = decode(proto::Inbound { ports: vec![port] }).unwrap_err();
+        assert_eq!(error.to_string(), "ports[0].port: 70000 is no port (1 to 65535)");
+    }
+}
