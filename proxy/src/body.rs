@@ -1,0 +1,177 @@
+//! The bodies that travel through the sidecar: requests on their way up, responses on their way
+//! down. A response's body carries the [`Exchange`] of its request and ends it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use model::code::ErrorCode;
+
+use crate::exchange::Exchange;
+use crate::replay::Attempt;
+use crate::upstream::Lease;
+
+/// Why a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The one who sends it (client or upstream) failed.
+    #[error(transparent)]
+    Client(#[from] hyper::Error),
+    /// A later attempt reads the body now.
+    #[error("the request was sent again on another connection")]
+    Superseded,
+}
+
+/// A request's body on its way to an endpoint or the application.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// There is none.
+    Empty,
+    /// Passed through as it comes.
+    Stream(Incoming),
+    /// Passed through and kept for another attempt.
+    Replayed(Attempt),
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Replayed(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Stream(body) => body.is_end_stream(),
+            Self::Replayed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Stream(body) => body.size_hint(),
+            Self::Replayed(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// A response's body on its way to the client.
+#[derive(Debug)]
+pub struct Body {
+    source: Source,
+    /// Dropped, and so finished, at the end of the body or when the client goes away.
+    exchange: Option<Box<Exchange>>,
+    /// The connection that the response comes on; released at the end of the body.
+    lease: Option<Lease>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Full(Option<Bytes>),
+    Stream(Incoming),
+}
+
+impl Body {
+    /// No bytes.
+    pub const fn empty() -> Self {
+        Self { source: Source::Full(None), exchange: None, lease: None }
+    }
+
+    /// These bytes.
+    pub const fn full(bytes: Bytes) -> Self {
+        Self { source: Source::Full(Some(bytes)), exchange: None, lease: None }
+    }
+
+    /// What an upstream sends on the connection of `lease`.
+    pub const fn stream(source: Incoming, lease: Lease) -> Self {
+        Self { source: Source::Stream(source), exchange: None, lease: Some(lease) }
+    }
+
+    /// Has the body finish `exchange` when it ends.
+    pub fn finishing(mut self, exchange: Box<Exchange>) -> Self {
+        self.exchange = Some(exchange);
+        if self.is_end_stream() {
+            self.end();
+        }
+        self
+    }
+
+    /// The body was sent whole.
+    fn end(&mut self) {
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.complete();
+        }
+        if let Some(lease) = self.lease.take() {
+            lease.release();
+        }
+    }
+
+    fn fail(&mut self) {
+        if let Some(mut exchange) = self.exchange.take() {
+            exchange.failed(ErrorCode::UpstreamReset);
+        }
+        self.lease = None;
+    }
+
+    fn observe(&mut self, frame: &Frame<Bytes>) {
+        let Some(exchange) = self.exchange.as_deref_mut() else { return };
+        if let Some(data) = frame.data_ref() {
+            exchange.sent(data.len());
+        } else if let Some(trailers) = frame.trailers_ref() {
+            exchange.trailers(trailers);
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.source {
+            Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Source::Stream(body) => ready!(Pin::new(body).poll_frame(cx)),
+        };
+        match &frame {
+            Some(Ok(frame)) => this.observe(frame),
+            Some(Err(_)) => this.fail(),
+            None => this.end(),
+        }
+        if frame.is_some() && this.is_end_stream() {
+            this.end();
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Full(bytes) => bytes.is_none(),
+            Source::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            Source::Stream(body) => body.size_hint(),
+        }
+    }
+}

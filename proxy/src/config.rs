@@ -1,0 +1,300 @@
+//! What the flags mean: everything parsed, read and checked before anything is started.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use certs::{Roots, TokenError, TokenPin, TrustBundle};
+use model::name::{Label, ServiceName};
+use model::service::Protocol;
+use model::spiffe::{TrustDomain, TrustDomainError};
+
+use crate::args::{AccessLog, AppProtocol, Args, Plaintext};
+
+/// The sidecar's settings, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The workload's address.
+    pub address: IpAddr,
+    /// The sidecar's own ports at that address.
+    pub ports: Ports,
+    /// The application behind the sidecar.
+    pub app: App,
+    /// The Service that the workload is registered for.
+    pub registration: Option<Registration>,
+    /// Whether plaintext is let in.
+    pub plaintext: Plaintext,
+    /// The workload's namespace, from its join token.
+    pub namespace: Label,
+    /// The DNS domain of Services.
+    pub cluster_domain: String,
+    /// Where configuration and certificates come from.
+    pub control_plane: ControlPlane,
+    /// Threads that carry traffic.
+    pub workers: usize,
+    /// For a TCP connection, and again for a TLS handshake.
+    pub connect_timeout: Duration,
+    /// Connections accepted at the same time.
+    pub max_connections: usize,
+    /// From SIGTERM to the end.
+    pub drain_timeout: Duration,
+    /// What is written to the access log.
+    pub access_log: AccessLog,
+    /// Where spans go.
+    pub otlp_endpoint: Option<String>,
+    /// Share of new traces that are recorded.
+    pub trace_sample_ratio: f64,
+}
+
+/// The sidecar's own ports.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// What the application sends.
+    pub outbound: u16,
+    /// What comes without the mesh.
+    pub inbound: u16,
+    /// Other sidecars.
+    pub mesh: u16,
+    /// The operator.
+    pub admin: u16,
+}
+
+impl Ports {
+    /// Whether `port` is one of them: none is ever a destination.
+    pub const fn contains(&self, port: u16) -> bool {
+        self.outbound == port || self.inbound == port || self.mesh == port || self.admin == port
+    }
+}
+
+/// The application behind the sidecar.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Where it listens.
+    pub address: IpAddr,
+    /// The port named by `--app-port`.
+    pub port: Option<u16>,
+    /// What it speaks there.
+    pub protocol: Protocol,
+}
+
+/// A workload that registers itself.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The Service it serves.
+    pub service: ServiceName,
+    /// The application's port.
+    pub app_port: u16,
+    /// The Service's port, if it is not to be found by the application's.
+    pub service_port: Option<u16>,
+}
+
+/// Where configuration and certificates come from.
+#[derive(Debug, Clone)]
+pub struct ControlPlane {
+    /// HOST:PORT of the API.
+    pub address: String,
+    /// Read again for every connection.
+    pub token_file: PathBuf,
+    /// The bundle its certificate must chain to; else the root that the token names.
+    pub trust_bundle: Option<TrustBundle>,
+    /// The mesh's trust domain.
+    pub trust_domain: TrustDomain,
+}
+
+/// A setting that cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {setting} {}: {source}", file.display())]
+    Unreadable {
+        /// The flag that names it.
+        setting: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The join token is none, or its time is over.
+    #[error("the join token in {} is no use: {source}; make another with `pillion token`", file.display())]
+    Token {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: TokenError,
+    },
+    /// The Service is in another namespace than the token.
+    #[error("--service {service} is not in the namespace of the join token, {namespace}")]
+    ForeignService {
+        /// What was asked for.
+        service: ServiceName,
+        /// The token's namespace.
+        namespace: Label,
+    },
+    /// The trust bundle holds no roots.
+    #[error("--trust-bundle {}: {source}", file.display())]
+    TrustBundle {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: certs::BundleError,
+    },
+    /// The trust domain is none.
+    #[error("--trust-domain: {0}")]
+    TrustDomain(#[from] TrustDomainError),
+    /// The control plane's address is none.
+    #[error("--control-plane {0:?} is not HOST:PORT")]
+    ControlPlane(String),
+    /// Two of the sidecar's ports are the same.
+    #[error("the sidecar's own ports must differ, and {0} is given twice")]
+    SamePort(u16),
+    /// The application's port is one of the sidecar's own.
+    #[error("--app-port {0} is one of the sidecar's own ports")]
+    OwnPort(u16),
+}
+
+impl Config {
+    /// Checks what was typed and reads the files that it names.
+    ///
+    /// # Errors
+    /// The first setting that cannot be put in force, by its flag.
+    pub fn new(args: Args) -> Result<Self, ConfigError> {
+        let token = read_token(&args.token_file)?;
+        let ports = Ports {
+            outbound: args.outbound_port,
+            inbound: args.inbound_port,
+            mesh: args.mesh_port,
+            admin: args.admin_port,
+        };
+        let app = App {
+            address: args.app_address.unwrap_or(args.address),
+            port: args.app_port,
+            protocol: args.app_protocol.into(),
+        };
+        check_ports(&ports, &app, args.address)?;
+        let registration = args.service.zip(args.app_port).map(|(service, app_port)| {
+            Registration { service, app_port, service_port: args.service_port }
+        });
+        check_namespace(registration.as_ref(), &token)?;
+        let trust_domain: TrustDomain = args.trust_domain.parse()?;
+        Ok(Self {
+            address: args.address,
+            ports,
+            app,
+            registration,
+            plaintext: args.inbound_plaintext,
+            namespace: token,
+            cluster_domain: args.cluster_domain.to_ascii_lowercase(),
+            control_plane: ControlPlane {
+                address: host_and_port(args.control_plane)?,
+                trust_bundle: match args.trust_bundle {
+                    Some(file) => Some(read_bundle(file, &trust_domain)?),
+                    None => None,
+                },
+                token_file: args.token_file,
+                trust_domain,
+            },
+            workers: args.workers.map_or_else(cpu_limit, usize::from),
+            connect_timeout: args.connect_timeout,
+            max_connections: args.max_connections as usize,
+            drain_timeout: args.drain_timeout,
+            access_log: args.access_log,
+            otlp_endpoint: args.otlp_endpoint,
+            trace_sample_ratio: args.trace_sample_ratio,
+        })
+    }
+
+    /// The address of one of the sidecar's own ports.
+    pub const fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address, port)
+    }
+
+    /// The name that stands for this workload in logs and spans: its Service's, if it has one.
+    pub fn workload(&self) -> &str {
+        self.registration.as_ref().map_or("pillion-proxy", |own| own.service.name.as_str())
+    }
+}
+
+impl From<AppProtocol> for Protocol {
+    fn from(typed: AppProtocol) -> Self {
+        match typed {
+            AppProtocol::Detect => Self::Detect,
+            AppProtocol::Http => Self::Http1,
+            AppProtocol::Http2 => Self::Http2,
+            AppProtocol::Tcp => Self::Opaque,
+        }
+    }
+}
+
+/// Reads the join token's text.
+///
+/// # Errors
+/// When the file cannot be read as text.
+pub fn read_token_text(file: &PathBuf) -> Result<String, ConfigError> {
+    let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable {
+        setting: "--token-file",
+        file: file.clone(),
+        source,
+    })?;
+    Ok(text.trim().to_string())
+}
+
+/// The namespace of the join token, if the token is still good.
+fn read_token(file: &PathBuf) -> Result<Label, ConfigError> {
+    let useless = |source| ConfigError::Token { file: file.clone(), source };
+    let pin = TokenPin::read(&read_token_text(file)?).map_err(useless)?;
+    if pin.expires < SystemTime::now() {
+        return Err(useless(TokenError::Expired(pin.expires)));
+    }
+    Ok(pin.service_account.namespace().clone())
+}
+
+fn read_bundle(file: PathBuf, domain: &TrustDomain) -> Result<TrustBundle, ConfigError> {
+    let pem = match std::fs::read(&file) {
+        Ok(pem) => pem,
+        Err(source) => {
+            return Err(ConfigError::Unreadable { setting: "--trust-bundle", file, source });
+        }
+    };
+    match Roots::from_pem(&pem) {
+        Ok(roots) => Ok(TrustBundle::of(domain.clone(), roots)),
+        Err(source) => Err(ConfigError::TrustBundle { file, source }),
+    }
+}
+
+fn check_ports(ports: &Ports, app: &App, address: IpAddr) -> Result<(), ConfigError> {
+    let all = [ports.outbound, ports.inbound, ports.mesh, ports.admin];
+    for (index, port) in all.iter().enumerate() {
+        if all[..index].contains(port) {
+            return Err(ConfigError::SamePort(*port));
+        }
+    }
+    match app.port {
+        Some(port) if ports.contains(port) && app.address == address => {
+            Err(ConfigError::OwnPort(port))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_namespace(own: Option<&Registration>, namespace: &Label) -> Result<(), ConfigError> {
+    match own {
+        Some(own) if own.service.namespace != *namespace => Err(ConfigError::ForeignService {
+            service: own.service.clone(),
+            namespace: namespace.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn host_and_port(text: String) -> Result<String, ConfigError> {
+    match text.parse::<model::host::Authority>() {
+        Ok(authority) if authority.port.is_some() => Ok(text),
+        _ => Err(ConfigError::ControlPlane(text)),
+    }
+}
+
+/// The CPUs this process may use: the cgroup's quota and the affinity mask, at least 1.
+fn cpu_limit() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

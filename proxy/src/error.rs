@@ -1,0 +1,109 @@
+//! An error that the sidecar answers with, and the answer made from it.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Response, StatusCode};
+use model::code::ErrorCode;
+use model::headers;
+
+use crate::body::Body;
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Longest detail told to a client, in bytes.
+const LONGEST_DETAIL: usize = 1024;
+
+/// One code of the catalogue, and what happened this time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {detail}")]
+pub struct ProxyError {
+    /// Which error of the catalogue.
+    pub code: ErrorCode,
+    /// The object, endpoint or field that it is about.
+    pub detail: Cow<'static, str>,
+}
+
+impl ProxyError {
+    /// An error of this code about this object, endpoint or field.
+    pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    /// The answer to an HTTP request: the code's status, or for a gRPC request status 200 with
+    /// `grpc-status` in the head (gRPC over HTTP/2, Trailers-Only).
+    pub fn response(&self, grpc: bool) -> Response<Body> {
+        let mut response = if grpc { self.grpc_response() } else { self.http_response() };
+        response.headers_mut().insert(headers::ERROR, HeaderValue::from_static(self.code.as_str()));
+        response
+    }
+
+    fn http_response(&self) -> Response<Body> {
+        let text = format!("pillion: {}: {}\n", self.code, self.printable_detail());
+        let mut response = Response::new(Body::full(Bytes::from(text)));
+        *response.status_mut() = self.code.status();
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+        response
+    }
+
+    fn grpc_response(&self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::OK;
+        let message = format!("pillion: {}: {}", self.code, self.printable_detail());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, GRPC);
+        headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(self.code.grpc_status())));
+        if let Ok(message) = HeaderValue::from_str(&percent_encode(&message)) {
+            headers.insert(GRPC_MESSAGE, message);
+        }
+        response
+    }
+
+    /// The detail without control characters, at most [`LONGEST_DETAIL`] bytes.
+    fn printable_detail(&self) -> String {
+        let mut text = String::new();
+        for c in self.detail.chars() {
+            if text.len() + c.len_utf8() > LONGEST_DETAIL {
+                break;
+            }
+            text.push(if c.is_control() { ' ' } else { c });
+        }
+        text
+    }
+}
+
+/// The encoding of `grpc-message`: everything but printable ASCII, and `%`, as `%XX`.
+fn percent_encode(message: &str) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for byte in message.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_http_client_gets_status_code_and_detail() {
+        let response = ProxyError::new(ErrorCode::NoEndpoints, "shop/api:80").response(false);
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["x-pillion-error"], "no_endpoints");
+    }
+
+    #[test]
+    fn a_grpc_client_gets_trailers_only() {
+        let response = ProxyError::new(ErrorCode::RouteNotFound, "ü%\r\nx: y").response(true);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["grpc-status"], "12");
+        assert_eq!(response.headers()["grpc-message"], "pillion: route_not_found: %C3%BC%25  x: y");
+    }
+}

@@ -1,0 +1,244 @@
+//! The one ending of every HTTP request: opened with the request, finished once when the response
+//! has been sent or anything went wrong before. It writes metric, access log and span.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Response, StatusCode, Version};
+use model::code::ErrorCode;
+use model::spiffe::SpiffeId;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tracing::Span;
+
+use crate::body::Body;
+use crate::error::ProxyError;
+use crate::headers;
+use crate::mesh::Mesh;
+use crate::telemetry::access_log::{Line, cut};
+use crate::telemetry::metrics::{Direction, Tls};
+use crate::telemetry::trace;
+
+/// The label of a Service that nobody configured.
+const UNKNOWN: &str = "unknown";
+
+/// One request from its head to its end.
+#[derive(Debug)]
+pub struct Exchange {
+    mesh: Arc<Mesh>,
+    direction: Direction,
+    started: Instant,
+    method: Method,
+    path: Box<str>,
+    version: Version,
+    /// Whether errors are told in gRPC's way.
+    pub grpc: bool,
+    /// The span of the whole request.
+    pub span: Span,
+    /// The Service, once it is found.
+    pub service: Option<Arc<str>>,
+    /// The route, once one matched.
+    pub route: Option<Arc<str>>,
+    /// Whether the other sidecar proved its identity.
+    pub tls: Tls,
+    /// Who called, where the caller proved it (inbound).
+    pub peer: Option<SpiffeId>,
+    /// Where the last attempt went (outbound).
+    pub endpoint: Option<SocketAddr>,
+    /// How often the request was sent.
+    pub attempts: u32,
+    received: Option<u64>,
+    sent: u64,
+    status: Option<StatusCode>,
+    grpc_status: Option<u16>,
+    error: Option<ErrorCode>,
+    detail: Option<Box<str>>,
+    complete: bool,
+}
+
+impl Exchange {
+    /// Opens the exchange of a request that has just come in.
+    pub fn open<B>(
+        mesh: &Arc<Mesh>,
+        direction: Direction,
+        request: &http::Request<B>,
+    ) -> Box<Self> {
+        mesh.metrics.requests_in_flight.with_label_values(&[direction.as_str()]).inc();
+        Box::new(Self {
+            mesh: Arc::clone(mesh),
+            direction,
+            started: Instant::now(),
+            method: request.method().clone(),
+            path: if mesh.access_log.wants(true) {
+                cut(request.uri().path()).into()
+            } else {
+                "".into()
+            },
+            version: request.version(),
+            grpc: headers::is_grpc(request.headers()),
+            span: mesh.tracing.request(direction, request.method(), request.headers()),
+            service: None,
+            route: None,
+            tls: Tls::None,
+            peer: None,
+            endpoint: None,
+            attempts: 0,
+            received: content_length(request.headers()),
+            sent: 0,
+            status: None,
+            grpc_status: None,
+            error: None,
+            detail: None,
+            complete: false,
+        })
+    }
+
+    /// When the request came.
+    pub const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The label values of Service and route for metrics of this request.
+    pub fn labels(&self) -> (&str, &str) {
+        (self.service.as_deref().unwrap_or(UNKNOWN), self.route.as_deref().unwrap_or(""))
+    }
+
+    /// Sends the response; the exchange ends with its body.
+    pub fn deliver(mut self: Box<Self>, response: Response<Body>) -> Response<Body> {
+        self.responded(response.status(), response.headers());
+        response.map(|body| body.finishing(self))
+    }
+
+    /// Answers with an error of the sidecar's own.
+    pub fn refuse(mut self: Box<Self>, error: &ProxyError) -> Response<Body> {
+        self.error = Some(error.code);
+        self.detail = Some(cut(&error.detail).into());
+        let response = error.response(self.grpc);
+        self.deliver(response)
+    }
+
+    /// A retry was wanted and not made.
+    pub fn retry_denied(&self, reason: &str) {
+        let (service, route) = self.labels();
+        self.mesh.metrics.retries_denied.with_label_values(&[service, route, reason]).inc();
+    }
+
+    /// The head of the response is about to be sent.
+    fn responded(&mut self, status: StatusCode, fields: &HeaderMap) {
+        self.status = Some(status);
+        self.trailers(fields);
+    }
+
+    /// The response's trailers, which may bring gRPC's status.
+    pub fn trailers(&mut self, fields: &HeaderMap) {
+        if let Some(status) = fields.get("grpc-status") {
+            self.grpc_status =
+                status.to_str().ok().and_then(|text| text.parse().ok()).filter(|s| *s <= 16);
+        }
+    }
+
+    /// `bytes` of the response were handed to the client's connection.
+    pub const fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// The response was sent whole.
+    pub const fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// The response broke off.
+    pub const fn failed(&mut self, code: ErrorCode) {
+        self.error = Some(code);
+        self.complete = true;
+    }
+
+    fn finish(&mut self) {
+        if !self.complete && self.error.is_none() {
+            self.error = Some(ErrorCode::ClientClosed);
+        }
+        let took = self.started.elapsed().as_secs_f64();
+        let direction = self.direction.as_str();
+        let status = self.status.map(|status| status.as_u16());
+        self.count(took, direction, status);
+        trace::ended(&self.span, status, self.error);
+        let failed = self.error.is_some() || status.is_some_and(|status| status >= 500);
+        if self.mesh.access_log.wants(failed) {
+            self.log(took, direction, status);
+        }
+    }
+
+    fn count(&self, took: f64, direction: &str, status: Option<u16>) {
+        let (service, route) = self.labels();
+        let metrics = &self.mesh.metrics;
+        metrics.requests_in_flight.with_label_values(&[direction]).dec();
+        let status = status.map(|status| status.to_string()).unwrap_or_default();
+        let grpc_status = self.grpc_status.map(|status| status.to_string()).unwrap_or_default();
+        let error = self.error.map_or("", ErrorCode::as_str);
+        metrics
+            .requests
+            .with_label_values(&[
+                direction,
+                service,
+                route,
+                &status,
+                &grpc_status,
+                error,
+                self.tls.as_str(),
+            ])
+            .inc();
+        metrics.request_duration.with_label_values(&[direction, service, route]).observe(took);
+    }
+
+    fn log(&self, took: f64, direction: &'static str, status: Option<u16>) {
+        let (service, route) = self.labels();
+        let endpoint = self.endpoint.map(|endpoint| endpoint.to_string());
+        self.mesh.access_log.write(&Line {
+            timestamp: now_rfc3339(),
+            direction,
+            protocol: protocol(self.version, self.grpc),
+            method: Some(self.method.as_str()),
+            path: Some(&self.path),
+            service,
+            route,
+            status,
+            grpc_status: self.grpc_status,
+            error: self.error,
+            error_detail: self.detail.as_deref(),
+            tls: self.tls.as_str(),
+            peer: self.peer.as_ref().map(SpiffeId::as_str),
+            endpoint: endpoint.as_deref(),
+            attempts: self.attempts,
+            received_bytes: self.received,
+            sent_bytes: self.sent,
+            duration_seconds: took,
+            trace_id: trace::trace_id(&self.span),
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// The time of a line in the access log.
+pub fn now_rfc3339() -> String {
+    OffsetDateTime::from(SystemTime::now()).format(&Rfc3339).unwrap_or_default()
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn protocol(version: Version, grpc: bool) -> &'static str {
+    match version {
+        _ if grpc => "grpc",
+        Version::HTTP_2 => "h2",
+        Version::HTTP_10 => "http/1.0",
+        _ => "http/1.1",
+    }
+}

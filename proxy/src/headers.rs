@@ -1,0 +1,151 @@
+//! What is done to headers at the border: hop-by-hop fields end here, and nobody but a sidecar
+//! writes Pillion's own.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue};
+use model::headers::RESERVED;
+
+/// Fields that end at each hop whether `Connection` names them or not (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    EXPECT,
+];
+
+/// Fields that `Connection` cannot take away: framing, routing and the end-to-end trailers.
+const NOT_NOMINABLE: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TRAILER];
+
+/// Removes what belongs to the connection that a message came on (RFC 9110 §7.6.1).
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    for name in nominated(headers) {
+        if !NOT_NOMINABLE.contains(&name) && !RESERVED.contains(&name) {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    // `te: trailers` is the one value that HTTP/2 allows, and gRPC needs it (RFC 9113 §8.2.2).
+    if let Some(te) = headers.remove(TE) {
+        let trailers = te.to_str().is_ok_and(|te| {
+            te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        });
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+/// Removes the headers that only a sidecar may write, in any spelling an application might take
+/// for them (`x_pillion_peer`).
+pub fn strip_reserved(headers: &mut HeaderMap) {
+    for name in RESERVED {
+        headers.remove(name);
+    }
+    let strange: Vec<HeaderName> =
+        headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect();
+    for name in strange {
+        headers.remove(name);
+    }
+}
+
+/// Whether a name begins with `x-pillion-`, where `_` counts as `-`.
+fn is_ours(name: &str) -> bool {
+    const PREFIX: &[u8] = b"x-pillion-";
+    let same = |(a, b): (&u8, &u8)| a == b || (*a == b'_' && *b == b'-');
+    name.len() >= PREFIX.len() && name.as_bytes().iter().zip(PREFIX).all(same)
+}
+
+/// Whether a message is gRPC's, by its content type.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| {
+                (name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap())
+            })
+            .collect()
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn hop_by_hop_fields_and_those_nominated_end_here() {
+        let mut map = headers(&[
+            ("connection", "close, x-mine, content-length, host"),
+            ("x-mine", "1"),
+            ("content-length", "5"),
+            ("host", "a"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("te", "gzip, trailers"),
+            ("x-kept", "1"),
+        ]);
+        strip_hop_by_hop(&mut map);
+        assert_eq!(names(&map), ["content-length", "host", "te", "x-kept"]);
+        assert_eq!(map["te"], "trailers");
+    }
+
+    #[test]
+    fn te_without_trailers_goes() {
+        let mut map = headers(&[("te", "gzip")]);
+        strip_hop_by_hop(&mut map);
+        assert!(map.is_empty());
+    }
+
+    #[test]
+    fn reserved_headers_go_in_every_spelling() {
+        let mut map = headers(&[
+            ("x-pillion-peer", "spiffe://a/b"),
+            ("x_pillion_peer", "spiffe://a/b"),
+            ("x-pillion_anything", "1"),
+            ("l5d-client-id", "x"),
+            ("x-forwarded-client-cert", "x"),
+            ("x-forwarded-for", "1.2.3.4"),
+        ]);
+        strip_reserved(&mut map);
+        assert_eq!(names(&map), ["x-forwarded-for"]);
+    }
+
+    #[test]
+    fn grpc_is_told_by_content_type() {
+        for (value, expected) in
+            [("application/grpc", true), ("application/grpc+proto", true), ("text/plain", false)]
+        {
+            assert_eq!(is_grpc(&headers(&[("content-type", value)])), expected);
+        }
+    }
+}

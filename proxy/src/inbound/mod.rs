@@ -1,0 +1,93 @@
+//! What reaches the application: from other sidecars over mutual TLS, and from outside of the
+//! mesh in plaintext where policy allows it.
+
+pub mod application;
+pub mod http;
+pub mod plaintext;
+pub mod tunnel;
+
+use std::io;
+use std::time::Instant;
+
+use ::http::{Method, Request, Response};
+use certs::HandshakeFailure;
+use hyper::body::Incoming;
+use model::code::ErrorCode;
+use model::spiffe::SpiffeId;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::body::Body;
+use crate::error::ProxyError;
+use crate::server::{self, HEAD_TIMEOUT};
+use crate::telemetry::metrics::Direction;
+use crate::worker::Worker;
+
+/// Who sends a request: a sidecar that proved its identity, or somebody in plaintext.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// Through the mesh port.
+    Mesh(SpiffeId),
+    /// Through the plaintext port.
+    Plaintext,
+}
+
+/// Serves one connection of another sidecar until it ends.
+pub async fn serve(worker: Worker, socket: TcpStream) {
+    let started = Instant::now();
+    let (io, peer) = match accept(&worker, socket).await {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            worker.mesh.metrics.handshake_failed(Direction::Inbound, error.code);
+            return tracing::debug!(%error, "inbound: handshake failed");
+        }
+    };
+    worker.mesh.metrics.handshake_done(Direction::Inbound, started.elapsed());
+    let drain = worker.mesh.drain.clone();
+    let caller = Caller::Mesh(peer);
+    let handle = move |request| dispatch(worker.clone(), caller.clone(), request);
+    if let Err(error) = server::http2(io, &drain, handle).await {
+        tracing::debug!(%error, "inbound: mesh connection ended with an error");
+    }
+}
+
+/// The TLS handshake, and with it who is there.
+async fn accept(
+    worker: &Worker,
+    socket: TcpStream,
+) -> Result<(TlsStream<TcpStream>, SpiffeId), ProxyError> {
+    let server = worker.mesh.credentials()?.server.clone();
+    let failed = |error: &io::Error| match certs::classify(error) {
+        HandshakeFailure::Expired(reason) => ProxyError::new(ErrorCode::TlsCertExpired, reason),
+        other => ProxyError::new(ErrorCode::TlsHandshakeFailed, other.to_string()),
+    };
+    let handshake = timeout(HEAD_TIMEOUT, TlsAcceptor::from(server).accept(socket));
+    let io = match handshake.await {
+        Ok(result) => result.map_err(|error| failed(&error))?,
+        Err(_) => {
+            let detail = format!("it took longer than {HEAD_TIMEOUT:?}");
+            return Err(ProxyError::new(ErrorCode::TlsHandshakeFailed, detail));
+        }
+    };
+    let certificates = io.get_ref().1.peer_certificates().unwrap_or_default();
+    let peer = certs::peer_identity(certificates).ok_or_else(|| {
+        ProxyError::new(ErrorCode::TlsHandshakeFailed, "the peer showed no identity")
+    })?;
+    Ok((io, peer))
+}
+
+async fn dispatch(worker: Worker, caller: Caller, request: Request<Incoming>) -> Response<Body> {
+    match (request.method(), &caller) {
+        (&Method::CONNECT, Caller::Mesh(peer)) => {
+            let peer = peer.clone();
+            tunnel::handle(&worker, peer, request).await
+        }
+        (&Method::CONNECT, Caller::Plaintext) => {
+            let detail = "CONNECT is for the outbound and the mesh port";
+            ProxyError::new(ErrorCode::BadRequest, detail).response(false)
+        }
+        _ => http::handle(&worker, caller, request).await,
+    }
+}

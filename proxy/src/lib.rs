@@ -1,0 +1,28 @@
+//! One sidecar: carries its workload's traffic in and out of the mesh.
+//!
+//! A request's way out: [`worker`] accepts, [`outbound::serve`] tells the protocol,
+//! [`outbound::http::handle`] finds the route, [`outbound::attempt`] picks an endpoint and tries
+//! again where that is safe, [`upstream`] holds the connections. Its way in: [`worker`],
+//! [`inbound::serve`] (mutual TLS), [`inbound::http::handle`], [`upstream`] to the application.
+//! [`sync`] keeps the Table and the certificate up to date, on a thread of its own.
+
+pub mod admin;
+pub mod args;
+pub mod body;
+pub mod config;
+pub mod drain;
+pub mod error;
+pub mod exchange;
+pub mod headers;
+pub mod inbound;
+pub mod mesh;
+pub mod outbound;
+pub mod relay;
+pub mod replay;
+pub mod run;
+pub mod server;
+pub mod sniff;
+pub mod sync;
+pub mod telemetry;
+pub mod upstream;
+pub mod worker;

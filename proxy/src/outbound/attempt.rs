@@ -1,0 +1,331 @@
+//! Sending a request until it is answered: pick an endpoint, try, judge, and try again where that
+//! is safe, allowed and affordable.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use model::balance;
+use model::budget::RetryBudget;
+use model::code::{ErrorCode, Fault};
+use model::endpoint::{Endpoint, EndpointKey};
+use model::headers as names;
+use model::host::Authority;
+use model::name::ServiceName;
+use model::outlier;
+use model::retry::{self, Decision, Outcome};
+use model::route::{Retry, Timeouts};
+use model::table::PortEntry;
+use tokio::time::{sleep, timeout};
+use tracing::Span;
+
+use crate::body::{Body, RequestBody};
+use crate::error::ProxyError;
+use crate::exchange::Exchange;
+use crate::headers;
+use crate::mesh::Mesh;
+use crate::replay::Replay;
+use crate::telemetry::metrics::Tls;
+use crate::telemetry::trace;
+use crate::upstream::pool::Peer;
+use crate::upstream::{Lease, LoadGuard};
+use crate::worker::Worker;
+
+/// Where a request may go and what may be done for it.
+#[derive(Debug)]
+pub struct Forward<'a> {
+    /// The Service whose endpoints these are.
+    pub backend: &'a ServiceName,
+    /// The endpoints to choose from.
+    pub endpoints: &'a [Arc<Endpoint>],
+    /// What pays for retries.
+    pub budget: &'a RetryBudget,
+    /// The route's timeouts.
+    pub timeouts: Timeouts,
+    /// The route's retry policy.
+    pub retry: Option<&'a Retry>,
+}
+
+/// A request in the shape in which each attempt takes a copy.
+#[derive(Debug)]
+pub struct Outgoing {
+    method: Method,
+    uri: Uri,
+    host: HeaderValue,
+    headers: HeaderMap,
+    /// What the client spoke, and the application will be spoken to in.
+    http2: bool,
+    body: Option<Replay>,
+}
+
+impl Outgoing {
+    /// The request of `parts` for `wanted`.
+    pub fn new(parts: Parts, wanted: &Authority, body: Option<Incoming>, mesh: &Mesh) -> Self {
+        let host = parts.headers.get(HOST).cloned();
+        let authority = HeaderValue::from_str(&wanted.to_string()).ok().or(host);
+        Self {
+            method: parts.method,
+            uri: parts.uri,
+            // invariant: what was parsed as an authority is text that a header can hold.
+            host: authority.unwrap_or_else(|| HeaderValue::from_static("")),
+            headers: parts.headers,
+            http2: parts.version == Version::HTTP_2,
+            body: body.map(|body| Replay::new(body, Arc::clone(&mesh.replay_bytes))),
+        }
+    }
+}
+
+/// Sends the request, again if need be, and gives the response of the last attempt.
+///
+/// # Errors
+/// The error of the last attempt.
+pub async fn send(
+    worker: &Worker,
+    exchange: &mut Exchange,
+    forward: &Forward<'_>,
+    outgoing: Outgoing,
+) -> Result<Response<Body>, ProxyError> {
+    let deadline = forward.timeouts.request.map(|limit| exchange.started() + limit);
+    let mut tried: Vec<&EndpointKey> = Vec::new();
+    loop {
+        let endpoint = pick(forward, &tried)?;
+        tried.push(&endpoint.key);
+        exchange.attempts += 1;
+        let attempt = Attempt { worker, forward, outgoing: &outgoing, endpoint };
+        let result = attempt.run(exchange, deadline).await;
+        let Some((reason, wait)) = again(exchange, forward, &outgoing, &result, deadline) else {
+            return result;
+        };
+        let (service, route) = exchange.labels();
+        worker.mesh.metrics.retries.with_label_values(&[service, route, &reason]).inc();
+        // The failed response, if there is one, is not read any further.
+        drop(result);
+        sleep(wait).await;
+    }
+}
+
+fn pick<'a>(
+    forward: &Forward<'a>,
+    tried: &[&EndpointKey],
+) -> Result<&'a Arc<Endpoint>, ProxyError> {
+    balance::pick(forward.endpoints, tried, Instant::now(), &mut rand::rng()).ok_or_else(|| {
+        let detail = format!("Service {} has no ready endpoint", forward.backend);
+        ProxyError::new(ErrorCode::NoEndpoints, detail)
+    })
+}
+
+/// Whether the request is sent again: why, and after how long.
+fn again(
+    exchange: &Exchange,
+    forward: &Forward<'_>,
+    outgoing: &Outgoing,
+    result: &Result<Response<Body>, ProxyError>,
+    deadline: Option<Instant>,
+) -> Option<(String, Duration)> {
+    let outcome = outcome(result);
+    let decision = retry::decide(
+        forward.retry,
+        &outgoing.method,
+        outcome,
+        exchange.attempts,
+        &mut rand::rng(),
+    );
+    let Decision::Again { after } = decision else { return None };
+    let now = Instant::now();
+    if deadline.is_some_and(|deadline| now + after >= deadline) {
+        return None;
+    }
+    let denied = if outgoing.body.as_ref().is_some_and(|body| !body.is_possible()) {
+        Some("body_too_large")
+    } else if !forward.budget.try_withdraw(now) {
+        Some("budget")
+    } else {
+        None
+    };
+    if let Some(reason) = denied {
+        exchange.retry_denied(reason);
+        return None;
+    }
+    let reason = match outcome {
+        Outcome::Response(status) => status.as_u16().to_string(),
+        Outcome::Failed(code) => code.to_string(),
+    };
+    Some((reason, after))
+}
+
+/// What an attempt came to: an error that the endpoint's sidecar reports is as good as our own.
+fn outcome(result: &Result<Response<Body>, ProxyError>) -> Outcome {
+    match result {
+        Err(error) => Outcome::Failed(error.code),
+        Ok(response) => match reported(response.headers()) {
+            Some(code) => Outcome::Failed(code),
+            None => Outcome::Response(response.status()),
+        },
+    }
+}
+
+fn reported(headers: &HeaderMap) -> Option<ErrorCode> {
+    headers.get(names::ERROR)?.to_str().ok().and_then(ErrorCode::from_name)
+}
+
+/// One attempt at one endpoint.
+struct Attempt<'a> {
+    worker: &'a Worker,
+    forward: &'a Forward<'a>,
+    outgoing: &'a Outgoing,
+    endpoint: &'a Arc<Endpoint>,
+}
+
+impl Attempt<'_> {
+    /// Sends the request to the endpoint and judges what comes back.
+    async fn run(
+        &self,
+        exchange: &mut Exchange,
+        deadline: Option<Instant>,
+    ) -> Result<Response<Body>, ProxyError> {
+        let address = self.endpoint.target_address();
+        let span = self.worker.mesh.tracing.attempt(
+            &exchange.span,
+            &self.outgoing.method,
+            exchange.attempts,
+            address,
+        );
+        exchange.endpoint = Some(address);
+        exchange.tls = if self.endpoint.key.mesh.is_some() { Tls::Mutual } else { Tls::None };
+        let (limit, code) = self.limit(deadline);
+        let result = match limit {
+            None => self.send(&span).await,
+            Some(limit) => timeout(limit, self.send(&span)).await.unwrap_or_else(|_| {
+                Err(ProxyError::new(code, format!("{address}: no response in {limit:?}")))
+            }),
+        };
+        self.judge(exchange, &span, &result);
+        result
+    }
+
+    /// How long the attempt may take, and which timeout that is.
+    fn limit(&self, deadline: Option<Instant>) -> (Option<Duration>, ErrorCode) {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        match (left, self.forward.timeouts.backend_request) {
+            (Some(left), Some(attempt)) if attempt < left => {
+                (Some(attempt), ErrorCode::AttemptTimeout)
+            }
+            (None, Some(attempt)) => (Some(attempt), ErrorCode::AttemptTimeout),
+            (left, _) => (left, ErrorCode::RequestTimeout),
+        }
+    }
+
+    async fn send(&self, span: &Span) -> Result<Response<Body>, ProxyError> {
+        let mut load = LoadGuard::begin(self.endpoint);
+        let peer = Peer::of(self.endpoint, self.outgoing.http2);
+        let request = self.request(span)?;
+        let (response, connection) = self.worker.pool.send(&peer, request).await?;
+        if response.status().as_u16() < 500 {
+            load.answered();
+        }
+        let lease = Lease::new(connection).with_load(load);
+        Ok(self.received(response, lease))
+    }
+
+    /// The copy of the request for this endpoint.
+    fn request(&self, span: &Span) -> Result<Request<RequestBody>, ProxyError> {
+        let body = match &self.outgoing.body {
+            None => RequestBody::Empty,
+            Some(replay) => RequestBody::Replayed(replay.attempt()),
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.outgoing.method.clone();
+        *request.headers_mut() = self.outgoing.headers.clone();
+        self.worker.mesh.tracing.inject(span, request.headers_mut());
+        let meshed = self.endpoint.key.mesh.is_some();
+        if meshed {
+            let headers = request.headers_mut();
+            headers.insert(names::PORT, HeaderValue::from(self.endpoint.key.target));
+            let spoken = if self.outgoing.http2 { "h2" } else { "http/1.1" };
+            headers.insert(names::PROTOCOL, HeaderValue::from_static(spoken));
+        }
+        let http2 = meshed || self.outgoing.http2;
+        address(&mut request, &self.outgoing.uri, &self.outgoing.host, http2)?;
+        Ok(request)
+    }
+
+    /// The response as the client gets it.
+    fn received(&self, response: Response<Incoming>, lease: Lease) -> Response<Body> {
+        let (mut parts, body) = response.into_parts();
+        headers::strip_hop_by_hop(&mut parts.headers);
+        // Only a sidecar may report an error of the mesh's.
+        let reported = parts.headers.remove(names::ERROR);
+        headers::strip_reserved(&mut parts.headers);
+        if let Some(reported) = reported.filter(|_| self.endpoint.key.mesh.is_some()) {
+            parts.headers.insert(names::ERROR, reported);
+        }
+        parts.version = Version::HTTP_11;
+        Response::from_parts(parts, Body::stream(body, lease))
+    }
+
+    /// Tells the span, and the endpoint's health, how the attempt went.
+    fn judge(&self, exchange: &Exchange, span: &Span, result: &Result<Response<Body>, ProxyError>) {
+        let status = result.as_ref().ok().map(|response| response.status().as_u16());
+        let error = match outcome(result) {
+            Outcome::Failed(code) => Some(code),
+            Outcome::Response(_) => None,
+        };
+        trace::ended(span, status, error);
+        let failed = match error {
+            // The client's fault, the route's or our own says nothing of the endpoint.
+            Some(code) if code.fault() != Fault::Upstream => return,
+            Some(_) => true,
+            None => status.is_some_and(|status| status >= 500),
+        };
+        let (now, endpoints) = (Instant::now(), self.forward.endpoints);
+        let ejected = outlier::record(endpoints, self.endpoint, failed, now, &mut rand::rng());
+        if let Some(time) = ejected {
+            self.worker.mesh.ejected(exchange.labels().0, self.endpoint, time);
+        }
+    }
+}
+
+/// Addresses a request: in its target for HTTP/2, in origin-form with a Host for HTTP/1.1.
+///
+/// # Errors
+/// `bad_request` when target and host make no URI.
+pub fn address(
+    request: &mut Request<RequestBody>,
+    uri: &Uri,
+    host: &HeaderValue,
+    http2: bool,
+) -> Result<(), ProxyError> {
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let bad = |error: http::Error| ProxyError::new(ErrorCode::BadRequest, error.to_string());
+    if http2 {
+        request.headers_mut().remove(HOST);
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = Uri::builder()
+            .scheme("http")
+            .authority(host.as_bytes())
+            .path_and_query(path)
+            .build()
+            .map_err(bad)?;
+    } else {
+        request.headers_mut().insert(HOST, host.clone());
+        *request.version_mut() = Version::HTTP_11;
+        *request.uri_mut() = Uri::builder().path_and_query(path).build().map_err(bad)?;
+    }
+    Ok(())
+}
+
+impl<'a> Forward<'a> {
+    /// Straight to the endpoints of `port`, where no route is attached.
+    pub fn plain(backend: &'a ServiceName, port: &'a PortEntry) -> Self {
+        Self {
+            backend,
+            endpoints: &port.endpoints,
+            budget: &port.budget,
+            timeouts: Timeouts::default(),
+            retry: None,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The story of an HTTP request on its way out.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use model::code::ErrorCode;
+use model::name::ServiceName;
+use model::route::{Action, BackendTarget, Selected};
+use model::table::{Lookup, PortEntry, ServiceEntry, Table};
+
+use super::attempt::{self, Forward, Outgoing};
+use super::destination;
+use crate::body::Body;
+use crate::error::ProxyError;
+use crate::exchange::Exchange;
+use crate::headers;
+use crate::telemetry::metrics::Direction;
+use crate::worker::Worker;
+
+/// Answers one request of the application, whatever happens.
+pub async fn handle(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
+    let mut exchange = Exchange::open(&worker.mesh, Direction::Outbound, &request);
+    match forward(worker, &mut exchange, request).await {
+        Ok(response) => exchange.deliver(response),
+        Err(error) => exchange.refuse(&error),
+    }
+}
+
+async fn forward(
+    worker: &Worker,
+    exchange: &mut Exchange,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, ProxyError> {
+    let (mut parts, body) = request.into_parts();
+    let wanted = destination::authority(&parts)?;
+    let (table, name) = destination::find(&worker.mesh, &wanted).await?;
+    let service = known(&table, &name)?;
+    exchange.service = Some(Arc::clone(&service.label));
+    let port = destination::port(service, &wanted)?;
+
+    headers::strip_hop_by_hop(&mut parts.headers);
+    headers::strip_reserved(&mut parts.headers);
+
+    let selected = select(port, &parts)?;
+    exchange.route = selected.as_ref().map(|selected| Arc::clone(selected.route));
+    let forward = plan(&table, service, port, selected.as_ref())?;
+    port.budget.deposit(exchange.started());
+
+    let body = if body.is_end_stream() { None } else { Some(body) };
+    let outgoing = Outgoing::new(parts, &wanted, body, &worker.mesh);
+    attempt::send(worker, exchange, &forward, outgoing).await
+}
+
+/// The route that the request matches; none where the port has no routes.
+fn select<'a>(port: &'a PortEntry, parts: &Parts) -> Result<Option<Selected<'a>>, ProxyError> {
+    let Some(router) = &port.router else { return Ok(None) };
+    let (path, query) = (parts.uri.path(), parts.uri.query());
+    match router.find(&parts.method, path, query, &parts.headers) {
+        Some(selected) => Ok(Some(selected)),
+        None => {
+            let detail = format!("no route of port {} matches {} {path}", port.port, parts.method);
+            Err(ProxyError::new(ErrorCode::RouteNotFound, detail))
+        }
+    }
+}
+
+/// Where the request goes, and what may be done for it on the way.
+fn plan<'a>(
+    table: &'a Table,
+    service: &'a ServiceEntry,
+    port: &'a PortEntry,
+    selected: Option<&Selected<'a>>,
+) -> Result<Forward<'a>, ProxyError> {
+    let Some(selected) = selected else {
+        return Ok(Forward::plain(service.name(), port));
+    };
+    let fail = |code, detail: String| {
+        let detail = format!("{} rule {}: {detail}", selected.route, selected.rule_label);
+        ProxyError::new(code, detail)
+    };
+    let chosen = match &selected.rule.action {
+        Action::Unsupported(what) => return Err(fail(ErrorCode::RouteUnsupported, what.clone())),
+        Action::Forward(_) => selected.rule.choose_backend(&mut rand::rng()),
+    };
+    let invalid = |detail: String| fail(ErrorCode::RouteBackendInvalid, detail);
+    let backend = chosen.ok_or_else(|| invalid("it has no backend of a weight above 0".into()))?;
+    let (name, number) = match &backend.target {
+        BackendTarget::Invalid(reason) => return Err(invalid(reason.clone())),
+        BackendTarget::Service { name, port } => (name, *port),
+    };
+    let service = known(table, name).map_err(|error| invalid(error.detail.into_owned()))?;
+    let backend = service
+        .port(number)
+        .ok_or_else(|| invalid(format!("Service {name} has no port {number}")))?;
+    Ok(Forward {
+        endpoints: &backend.endpoints,
+        backend: service.name(),
+        budget: &port.budget,
+        timeouts: selected.rule.timeouts,
+        retry: selected.rule.retry.as_ref(),
+    })
+}
+
+/// The entry of a Service that was just found, or that a route names.
+pub(super) fn known<'a>(
+    table: &'a Table,
+    name: &ServiceName,
+) -> Result<&'a ServiceEntry, ProxyError> {
+    match table.service(name) {
+        Lookup::Known(entry) => Ok(entry),
+        Lookup::Absent | Lookup::NotAsked => {
+            Err(ProxyError::new(ErrorCode::ServiceUnknown, format!("there is no Service {name}")))
+        }
+    }
+}

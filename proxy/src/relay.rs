@@ -1,0 +1,164 @@
+//! Bytes both ways until both ends have closed, and the one ending of every carried connection.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use model::code::ErrorCode;
+use model::spiffe::SpiffeId;
+use prometheus::IntCounter;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+
+use crate::error::ProxyError;
+use crate::exchange::now_rfc3339;
+use crate::mesh::Mesh;
+use crate::telemetry::access_log::Line;
+use crate::telemetry::metrics::{Direction, Tls};
+
+/// One carried TCP connection from its acceptance to its end. Metric and log are written when it
+/// is dropped.
+#[derive(Debug)]
+pub struct Session {
+    mesh: Arc<Mesh>,
+    direction: Direction,
+    started: Instant,
+    service: Arc<str>,
+    /// Whether the other sidecar proved its identity.
+    pub tls: Tls,
+    /// Who called, where the caller proved it (inbound).
+    pub peer: Option<SpiffeId>,
+    /// Where the connection goes.
+    pub endpoint: Option<SocketAddr>,
+    attempts: u32,
+    received: IntCounter,
+    sent: IntCounter,
+    bytes: (u64, u64),
+    error: Option<ProxyError>,
+}
+
+impl Session {
+    /// Opens the session of a connection towards `service`.
+    pub fn open(mesh: &Arc<Mesh>, direction: Direction, service: Arc<str>) -> Self {
+        let labels = [direction.as_str(), &*service];
+        let metrics = &mesh.metrics;
+        metrics.tcp_open.with_label_values(&labels).inc();
+        Self {
+            mesh: Arc::clone(mesh),
+            direction,
+            started: Instant::now(),
+            tls: Tls::None,
+            peer: None,
+            endpoint: None,
+            attempts: 0,
+            received: metrics.tcp_received.with_label_values(&labels),
+            sent: metrics.tcp_sent.with_label_values(&labels),
+            bytes: (0, 0),
+            error: None,
+            service,
+        }
+    }
+
+    /// The connection is tried towards `endpoint`.
+    pub const fn attempt(&mut self, endpoint: SocketAddr, tls: Tls) {
+        self.endpoint = Some(endpoint);
+        self.tls = tls;
+        self.attempts += 1;
+    }
+
+    /// The connection could not be carried on.
+    pub fn fail(&mut self, error: ProxyError) {
+        self.error = Some(error);
+    }
+
+    /// Carries bytes until both ends have closed, each half as its sender closes it.
+    pub async fn relay<C, U>(mut self, client: C, upstream: U)
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+        U: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut client = Counted { io: client, read: self.received.clone() };
+        let mut upstream = Counted { io: upstream, read: self.sent.clone() };
+        match copy_bidirectional(&mut client, &mut upstream).await {
+            Ok(bytes) => self.bytes = bytes,
+            Err(error) => {
+                self.fail(ProxyError::new(ErrorCode::UpstreamReset, error.to_string()));
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let direction = self.direction.as_str();
+        let metrics = &self.mesh.metrics;
+        metrics.tcp_open.with_label_values(&[direction, &self.service]).dec();
+        let error = self.error.as_ref().map(|error| error.code);
+        let code = error.map_or("", ErrorCode::as_str);
+        let labels = [direction, &self.service, code, self.tls.as_str()];
+        metrics.tcp_connections.with_label_values(&labels).inc();
+        if !self.mesh.access_log.wants(error.is_some()) {
+            return;
+        }
+        let endpoint = self.endpoint.map(|endpoint| endpoint.to_string());
+        self.mesh.access_log.write(&Line {
+            timestamp: now_rfc3339(),
+            direction,
+            protocol: "tcp",
+            method: None,
+            path: None,
+            service: &self.service,
+            route: "",
+            status: None,
+            grpc_status: None,
+            error,
+            error_detail: self.error.as_ref().map(|error| &*error.detail),
+            tls: self.tls.as_str(),
+            peer: self.peer.as_ref().map(SpiffeId::as_str),
+            endpoint: endpoint.as_deref(),
+            attempts: self.attempts,
+            received_bytes: Some(self.bytes.0),
+            sent_bytes: self.bytes.1,
+            duration_seconds: self.started.elapsed().as_secs_f64(),
+            trace_id: None,
+        });
+    }
+}
+
+/// Counts what is read, while it is read: a connection that lives for days is seen at once.
+struct Counted<I> {
+    io: I,
+    read: IntCounter,
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.read.inc_by((buf.filled().len() - before) as u64);
+        polled
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Counted<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,191 @@
+//! Request bodies that can be sent again.
+//!
+//! The first attempt streams the client's body through and keeps a copy, up to 64 KiB a request
+//! and a bound over the whole proxy. Past either bound the copy is given up: the retry is lost,
+//! never the request.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::Frame;
+use hyper::body::Incoming;
+
+use crate::body::BodyError;
+
+/// Most bytes kept of one request's body.
+const MOST_OF_ONE: usize = 64 * 1024;
+
+/// Most bytes kept of all requests' bodies together.
+const MOST_OF_ALL: usize = 16 * 1024 * 1024;
+
+/// The bytes kept at this moment by all requests of the proxy.
+#[derive(Debug, Default)]
+pub struct ReplayBytes(AtomicUsize);
+
+impl ReplayBytes {
+    fn take(&self, bytes: usize) -> bool {
+        let fits = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= MOST_OF_ALL);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The body of one request, from which each attempt gets its own reader.
+#[derive(Debug)]
+pub struct Replay(Arc<Mutex<Shared>>);
+
+/// Reads the body for one attempt: first what is kept, then what the client still sends.
+#[derive(Debug)]
+pub struct Attempt {
+    shared: Arc<Mutex<Shared>>,
+    number: u32,
+    next: usize,
+    trailers_sent: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    source: Incoming,
+    /// The attempt that may read; the connection of an earlier one may still hold its reader.
+    current: u32,
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    trailers: Option<HeaderMap>,
+    ended: bool,
+    given_up: bool,
+    bound: Arc<ReplayBytes>,
+}
+
+impl Replay {
+    /// The body `source`, counted against `bound`.
+    pub fn new(source: Incoming, bound: Arc<ReplayBytes>) -> Self {
+        Self(Arc::new(Mutex::new(Shared {
+            source,
+            current: 0,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            trailers: None,
+            ended: false,
+            given_up: false,
+            bound,
+        })))
+    }
+
+    /// Whether a further attempt can send the whole body.
+    pub fn is_possible(&self) -> bool {
+        !lock(&self.0).given_up
+    }
+
+    /// The reader of the next attempt; readers of earlier ones fail from now on.
+    pub fn attempt(&self) -> Attempt {
+        let mut shared = lock(&self.0);
+        shared.current += 1;
+        let number = shared.current;
+        Attempt { shared: Arc::clone(&self.0), number, next: 0, trailers_sent: false }
+    }
+}
+
+/// A poisoned lock means that a reader panicked; the frames kept are whole all the same.
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Keeps a copy of a frame just read, or gives up keeping any.
+    fn keep(&mut self, data: &Bytes) {
+        if self.given_up {
+            return;
+        }
+        let fits = self.kept_bytes + data.len() <= MOST_OF_ONE;
+        if fits && self.bound.take(data.len()) {
+            self.kept_bytes += data.len();
+            self.kept.push(data.clone());
+        } else {
+            self.give_up();
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.given_up = true;
+        self.kept = Vec::new();
+        self.bound.give_back(std::mem::take(&mut self.kept_bytes));
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.bound.give_back(self.kept_bytes);
+    }
+}
+
+impl http_body::Body for Attempt {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let shared = &mut *lock(&this.shared);
+        if shared.current != this.number {
+            return Poll::Ready(Some(Err(BodyError::Superseded)));
+        }
+        if let Some(data) = shared.kept.get(this.next) {
+            this.next += 1;
+            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        if shared.ended {
+            let trailers = shared.trailers.clone().filter(|_| !this.trailers_sent);
+            this.trailers_sent = true;
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        let frame = match ready!(Pin::new(&mut shared.source).poll_frame(cx)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => {
+                shared.give_up();
+                return Poll::Ready(Some(Err(BodyError::Client(error))));
+            }
+            None => {
+                shared.ended = true;
+                return Poll::Ready(None);
+            }
+        };
+        if let Some(data) = frame.data_ref() {
+            shared.keep(data);
+            this.next = shared.kept.len();
+        } else if let Some(trailers) = frame.trailers_ref() {
+            shared.trailers = Some(trailers.clone());
+            shared.ended = true;
+            this.trailers_sent = true;
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let shared = lock(&self.shared);
+        let all_read = self.next == shared.kept.len();
+        all_read && shared.ended && (shared.trailers.is_none() || self.trailers_sent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_of_all_is_met_exactly() {
+        let bytes = ReplayBytes::default();
+        assert!(bytes.take(MOST_OF_ALL));
+        assert!(!bytes.take(1));
+        bytes.give_back(1);
+        assert!(bytes.take(1));
+    }
+}

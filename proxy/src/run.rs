@@ -1,0 +1,130 @@
+//! The front door: every room of the sidecar, in the order in which they are opened.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use daemon::signal::Terminate;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::args::Args;
+use crate::config::Config;
+use crate::mesh::Mesh;
+use crate::sync::discovery::{self, Requests};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::trace::{self, Tracing};
+use crate::worker::Port;
+use crate::{admin, sync, worker};
+
+/// Runs a sidecar with these arguments (the program's name first) until it is told to leave.
+/// The exit code is 0 after a drain, 2 for settings that cannot be put in force, 1 for the rest.
+#[allow(clippy::print_stderr)] // before the log is there, errors go to whoever typed the command
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Args = match daemon::settings::parse(args) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    let log = args.log.clone();
+    let config = match Config::new(args) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(config, log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The thread of this function drives what is off the path of requests: admin, sync, signals.
+/// `/ready` answers when all workers are busy.
+fn run(config: Config, log: daemon::log::LogArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = Terminate::new().context("cannot listen for signals")?;
+        let tracing = start_telemetry(&config, log)?;
+        let metrics = Metrics::new().context("cannot register the metrics")?;
+        let listeners = listen(&config)?;
+        let admin_listener = TcpListener::from_std(daemon::listen::tcp(
+            config.at(config.ports.admin),
+            "the admin port",
+            "--admin-port",
+        )?)?;
+
+        let (discovery, requests) = discovery::channel();
+        let mesh = Arc::new(Mesh::new(config, metrics, tracing, discovery));
+        worker::start(&mesh, listeners).context("cannot start the workers")?;
+        start_admin(&mesh, admin_listener);
+        start_sync(&mesh, requests);
+        tracing::info!(address = %mesh.config.address, workers = mesh.config.workers, "started");
+
+        tokio::select! {
+            signal = terminate.recv() => tracing::info!(signal, "draining"),
+            () = mesh.drain.begun() => tracing::info!("draining on request"),
+        }
+        drain(&mesh).await;
+        Ok(())
+    })
+}
+
+fn start_telemetry(config: &Config, mut log: daemon::log::LogArgs) -> anyhow::Result<Tracing> {
+    let tracing = match &config.otlp_endpoint {
+        None => Tracing::default(),
+        Some(endpoint) => Tracing::start(
+            endpoint,
+            config.trace_sample_ratio,
+            config.workload(),
+            config.namespace.as_str(),
+        )
+        .with_context(|| format!("--otlp-endpoint {endpoint}"))?,
+    };
+    // Spans are for the OTLP endpoint, not for the log.
+    log.log_level = format!("{},{}=off", log.log_level, trace::TARGET);
+    let layer = daemon::log::layer(&log).context("--log-level")?;
+    let registry = tracing_subscriber::registry().with(layer).with(tracing.layer());
+    registry.try_init().context("cannot start the log")?;
+    Ok(tracing)
+}
+
+fn listen(
+    config: &Config,
+) -> Result<Vec<(Port, std::net::TcpListener)>, daemon::listen::ListenError> {
+    let ports = config.ports;
+    let open = |number, what, flag| daemon::listen::tcp(config.at(number), what, flag);
+    Ok(vec![
+        (Port::Outbound, open(ports.outbound, "the outbound port", "--outbound-port")?),
+        (Port::Inbound, open(ports.inbound, "the inbound port", "--inbound-port")?),
+        (Port::Mesh, open(ports.mesh, "the mesh port", "--mesh-port")?),
+    ])
+}
+
+fn start_admin(mesh: &Arc<Mesh>, listener: TcpListener) {
+    let mesh = Arc::clone(mesh);
+    tokio::spawn(daemon::admin::serve(listener, move |request, peer| {
+        admin::answer(&mesh, request, peer)
+    }));
+}
+
+fn start_sync(mesh: &Arc<Mesh>, requests: Requests) {
+    tokio::spawn(sync::run(Arc::clone(mesh), requests));
+}
+
+/// Leaves when nothing runs any more, or at the deadline.
+async fn drain(mesh: &Mesh) {
+    mesh.drain.begin();
+    let deadline = Instant::now() + mesh.config.drain_timeout;
+    match mesh.drain.finished(deadline).await {
+        0 => tracing::info!("drained"),
+        running => tracing::warn!(running, "left at the drain timeout with connections open"),
+    }
+    mesh.tracing.shutdown();
+}

@@ -1,0 +1,101 @@
+//! HTTP towards clients: hyper's server connections with the limits that all ports share.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::body::Body;
+use crate::drain::Drain;
+
+/// Largest head of a message, in bytes; the same on every hop.
+pub const MAX_HEAD: usize = 128 * 1024;
+
+/// Most fields of a head.
+pub const MAX_FIELDS: usize = 256;
+
+/// Longest time for a client to send a head (HTTP/1), and from accept to the first byte.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Streams that a peer may open at the same time on one HTTP/2 connection.
+pub const MAX_STREAMS: u32 = 100;
+
+/// How much one HTTP/2 stream may send ahead of its reader, in bytes.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// How much all streams of a connection may: every stream can fill its window, so that one slow
+/// reader never stops its neighbours.
+pub const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+
+/// Time between PINGs on an HTTP/2 connection, and how long the answer may take.
+pub const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// See [`PING_INTERVAL`].
+pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Serves HTTP/1 until the client or the drain ends the connection.
+///
+/// # Errors
+/// What hyper says went wrong with the connection.
+pub async fn http1<I, H, F>(io: I, drain: &Drain, handle: H) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let service = service_fn(|request| {
+        let response = handle(request);
+        async { Ok::<_, Infallible>(response.await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(MAX_FIELDS)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(2 * MAX_HEAD)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = drain.begun() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+/// Serves HTTP/2 until the client or the drain ends the connection.
+///
+/// # Errors
+/// What hyper says went wrong with the connection.
+pub async fn http2<I, H, F>(io: I, drain: &Drain, handle: H) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let service = service_fn(|request| {
+        let response = handle(request);
+        async { Ok::<_, Infallible>(response.await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEAD as u32)
+        .max_send_buf_size(STREAM_WINDOW as usize)
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(io), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = drain.begun() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}

@@ -1,0 +1,110 @@
+//! The sidecar's certificate: a new key for each, asked for on the stream, renewed at two thirds
+//! of its life.
+
+use std::time::{Duration, SystemTime};
+
+use certs::{Identity, LeafKey, Renewal, Roots, TrustBundle};
+use wire::proto;
+
+use crate::mesh::Mesh;
+use crate::telemetry::metrics::Metrics;
+
+/// The wall clock is looked at this often while a renewal is waited for: it may jump.
+const CLOCK_CHECK: Duration = Duration::from_secs(30);
+
+/// A certificate that did not come, or is no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CertificateError {
+    /// A key or request could not be made.
+    #[error("cannot make a key and a certificate request: {0}")]
+    Key(#[from] certs::KeyError),
+    /// A trust domain of the bundle is none.
+    #[error("the control plane's trust bundle: {0}")]
+    TrustDomain(#[from] model::spiffe::TrustDomainError),
+    /// A root of the bundle is none.
+    #[error("the control plane's trust bundle: {0}")]
+    Bundle(#[from] certs::BundleError),
+    /// Chain, key and bundle do not fit together.
+    #[error("the certificate that the control plane issued: {0}")]
+    Identity(#[from] certs::IdentityError),
+    /// A certificate came that nobody had asked for.
+    #[error("the control plane sent a certificate that was not asked for")]
+    Unasked,
+}
+
+/// Where this sidecar's certificate stands.
+#[derive(Debug, Default)]
+pub(super) struct Certificates {
+    pending: Option<LeafKey>,
+    renewal: Option<Renewal>,
+}
+
+impl Certificates {
+    /// Resolves when a certificate is to be asked for.
+    pub(super) async fn due(&self) {
+        if self.pending.is_some() {
+            return std::future::pending().await;
+        }
+        while let Some(renewal) = self.renewal {
+            let wait = renewal.wait(SystemTime::now());
+            if wait.is_zero() {
+                return;
+            }
+            tokio::time::sleep(wait.min(CLOCK_CHECK)).await;
+        }
+    }
+
+    /// Makes a key and asks for a certificate for it.
+    pub(super) fn request(&mut self) -> Result<proto::CertificateRequest, CertificateError> {
+        let key = LeafKey::generate()?;
+        let csr = key.csr(None)?;
+        self.pending = Some(key);
+        Ok(proto::CertificateRequest { csr })
+    }
+
+    /// Puts what the control plane answered in force.
+    pub(super) fn receive(
+        &mut self,
+        mesh: &Mesh,
+        message: proto::Certificate,
+    ) -> Result<(), CertificateError> {
+        let bundle = bundle(message.bundle)?;
+        if message.chain.is_empty() {
+            return replace_bundle(mesh, bundle);
+        }
+        let key = self.pending.take().ok_or(CertificateError::Unasked)?;
+        let chain = message.chain.into_iter().map(Into::into).collect();
+        let identity = Identity::new(&key, chain, bundle)?;
+        let now = SystemTime::now();
+        self.renewal = Some(Renewal::plan(now, identity.not_after(), &mut rand::rng()));
+        let lifetime = identity.not_after().duration_since(now).unwrap_or_default();
+        tracing::info!(id = %identity.id(), ?lifetime, "certificate received");
+        mesh.install(identity);
+        mesh.metrics.certificate_renewals.with_label_values(&["ok"]).inc();
+        Ok(())
+    }
+
+    /// The stream ended: what was asked for on it will not come.
+    pub(super) fn forget_pending(&mut self, metrics: &Metrics) {
+        if self.pending.take().is_some() {
+            metrics.certificate_renewals.with_label_values(&["error"]).inc();
+        }
+    }
+}
+
+fn replace_bundle(mesh: &Mesh, bundle: TrustBundle) -> Result<(), CertificateError> {
+    if let Some(current) = mesh.last_credentials().as_ref() {
+        mesh.install(current.identity.with_bundle(bundle)?);
+        tracing::info!("trust bundle replaced");
+    }
+    Ok(())
+}
+
+fn bundle(domains: Vec<proto::TrustDomainRoots>) -> Result<TrustBundle, CertificateError> {
+    let mut bundle = TrustBundle::default();
+    for domain in domains {
+        let roots = domain.roots.into_iter().map(Into::into).collect();
+        bundle = bundle.with(domain.trust_domain.parse()?, Roots::from_ders(roots)?);
+    }
+    Ok(bundle)
+}

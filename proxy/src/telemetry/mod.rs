@@ -1,0 +1,5 @@
+//! What the sidecar tells of itself: metrics, spans and the access log.
+
+pub mod access_log;
+pub mod metrics;
+pub mod trace;

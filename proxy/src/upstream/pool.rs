@@ -1,0 +1,151 @@
+//! One worker's connections, by whom they lead to.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use model::endpoint::Endpoint;
+use model::spiffe::SpiffeId;
+use rustls::ClientConfig;
+
+use super::{Connection, StreamGuard, http1, http2};
+use crate::body::RequestBody;
+use crate::error::ProxyError;
+use crate::mesh::{Credentials, MESH_ALPN, Mesh};
+
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Whom a connection leads to, and what is spoken on it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// A sidecar that must prove this identity.
+    Mesh(SocketAddr, SpiffeId),
+    /// HTTP/1.1 in plaintext.
+    Http1(SocketAddr),
+    /// HTTP/2 with prior knowledge in plaintext.
+    Http2(SocketAddr),
+}
+
+impl Peer {
+    /// The peer that requests to `endpoint` go through; `http2` is what the client speaks.
+    pub fn of(endpoint: &Endpoint, http2: bool) -> Self {
+        match &endpoint.key.mesh {
+            Some(mesh) => Self::Mesh(endpoint.dial_address(), mesh.identity.clone()),
+            None if http2 => Self::Http2(endpoint.target_address()),
+            None => Self::Http1(endpoint.target_address()),
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mesh(address, identity) => write!(f, "{address} ({identity})"),
+            Self::Http1(address) | Self::Http2(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+/// One worker's connections. Cloning it is cheap and gives the same pool.
+#[derive(Debug, Clone)]
+pub struct Pool(pub(super) Arc<Shared>);
+
+/// Its locks are never held across an await, and only one thread uses a pool: they are always
+/// free.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) mesh: Arc<Mesh>,
+    pub(super) http1: Mutex<HashMap<Peer, http1::Idle>>,
+    pub(super) http2: Mutex<HashMap<Peer, http2::Connections>>,
+    configs: Mutex<Configs>,
+}
+
+/// TLS configurations by the identity expected, all made from the same credentials.
+#[derive(Debug, Default)]
+struct Configs {
+    made_from: Option<Arc<Credentials>>,
+    by_identity: HashMap<SpiffeId, Arc<ClientConfig>>,
+}
+
+/// A poisoned lock means that a task panicked between two whole states.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// An empty pool, which closes idle connections from time to time. Must run inside the
+    /// worker's runtime.
+    pub fn start(mesh: Arc<Mesh>) -> Self {
+        let pool = Self(Arc::new(Shared {
+            mesh,
+            http1: Mutex::default(),
+            http2: Mutex::default(),
+            configs: Mutex::default(),
+        }));
+        let swept = Arc::downgrade(&pool.0);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(shared) = swept.upgrade() else { return };
+                shared.sweep(Instant::now());
+            }
+        });
+        pool
+    }
+
+    /// Sends a request to `peer`, on a connection of the pool or a new one.
+    ///
+    /// # Errors
+    /// The code says whether the request may have been processed.
+    pub async fn send(
+        &self,
+        peer: &Peer,
+        request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Connection), ProxyError> {
+        match peer {
+            Peer::Mesh(..) | Peer::Http2(_) => http2::send(&self.0, peer, request).await,
+            Peer::Http1(address) => http1::send(&self.0, peer, *address, request).await,
+        }
+    }
+
+    /// Sends a CONNECT to a sidecar, which the caller then speaks through.
+    ///
+    /// # Errors
+    /// As [`Pool::send`].
+    pub async fn open_tunnel(
+        &self,
+        peer: &Peer,
+        request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, StreamGuard), ProxyError> {
+        http2::send_stream(&self.0, peer, request).await
+    }
+}
+
+impl Shared {
+    /// The TLS configuration for connections to `identity`, from the newest credentials.
+    pub(super) fn client_config(
+        &self,
+        identity: &SpiffeId,
+    ) -> Result<Arc<ClientConfig>, ProxyError> {
+        let credentials = self.mesh.credentials()?;
+        let mut configs = lock(&self.configs);
+        let current =
+            configs.made_from.as_ref().is_some_and(|made| Arc::ptr_eq(made, &credentials));
+        if !current {
+            configs.by_identity.clear();
+            configs.made_from = Some(Arc::clone(&credentials));
+        }
+        let make = || credentials.identity.client_config(identity.clone(), &[MESH_ALPN]);
+        Ok(Arc::clone(configs.by_identity.entry(identity.clone()).or_insert_with(make)))
+    }
+
+    fn sweep(&self, now: Instant) {
+        lock(&self.http1).retain(|_, idle| idle.sweep(now));
+        lock(&self.http2).retain(|_, connections| connections.sweep(now));
+    }
+}
