@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use daemon::signal::Terminate;
+use prometheus::IntCounter;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tracing_subscriber::layer::SubscriberExt;
@@ -53,6 +54,7 @@ fn run(config: Config, log: daemon::log::LogArgs) -> anyhow::Result<()> {
         let mut terminate = Terminate::new().context("cannot listen for signals")?;
         let tracing = start_telemetry(&config, log)?;
         let metrics = Metrics::new().context("cannot register the metrics")?;
+        count_panics(metrics.panics.clone());
         let listeners = listen(&config)?;
         let admin_listener = TcpListener::from_std(daemon::listen::tcp(
             config.at(config.ports.admin),
@@ -93,6 +95,14 @@ fn start_telemetry(config: &Config, mut log: daemon::log::LogArgs) -> anyhow::Re
     let registry = tracing_subscriber::registry().with(layer).with(tracing.layer());
     registry.try_init().context("cannot start the log")?;
     Ok(tracing)
+}
+
+/// A panic ends the connection of its task and nothing else; here it is told and counted.
+fn count_panics(panics: IntCounter) {
+    std::panic::set_hook(Box::new(move |panic| {
+        panics.inc();
+        tracing::error!(%panic, "defect in the sidecar; please report it");
+    }));
 }
 
 fn listen(

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use http::{Method, Request, Response, Uri};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use model::balance;
 use model::code::{ErrorCode, Fault};
 use model::endpoint::{Endpoint, EndpointKey};
 use model::headers as names;
 use model::outlier;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::{destination, http as outbound_http};
 use crate::body::{Body, RequestBody};
@@ -28,15 +29,18 @@ const MAX_ATTEMPTS: usize = 3;
 /// The Service's label before it is found.
 const UNKNOWN: &str = "unknown";
 
-/// A connection to an endpoint, whichever way it is reached.
-trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
-
-/// What a carried connection holds until it ends.
+/// A connection to an endpoint, with its share of the endpoint's load.
 struct Upstream {
-    io: Box<dyn Bytes>,
-    _load: LoadGuard,
-    _stream: Option<StreamGuard>,
+    way: Way,
+    load: LoadGuard,
+}
+
+/// How the endpoint is reached.
+enum Way {
+    /// By a stream to its sidecar.
+    Mesh(TokioIo<Upgraded>, StreamGuard),
+    /// Straight, outside of the mesh.
+    Plaintext(TcpStream),
 }
 
 /// Answers a CONNECT: once an endpoint is reached, 200 and then bytes both ways.
@@ -122,15 +126,15 @@ async fn reach(
 
 async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<Upstream, ProxyError> {
     let mut load = LoadGuard::begin(endpoint);
-    let limit = worker.mesh.config.connect_timeout;
-    let (io, stream): (Box<dyn Bytes>, _) = if endpoint.key.mesh.is_some() {
+    let way = if endpoint.key.mesh.is_some() {
         let (io, stream) = dial_mesh(worker, endpoint).await?;
-        (Box::new(io), Some(stream))
+        Way::Mesh(io, stream)
     } else {
-        (Box::new(connect::tcp(endpoint.target_address(), limit).await?), None)
+        let limit = worker.mesh.config.connect_timeout;
+        Way::Plaintext(connect::tcp(endpoint.target_address(), limit).await?)
     };
     load.answered();
-    Ok(Upstream { io, _load: load, _stream: stream })
+    Ok(Upstream { way, load })
 }
 
 /// A CONNECT stream to the endpoint's sidecar, whose `:authority` is the application's address
@@ -138,7 +142,7 @@ async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<Upstream, Pro
 async fn dial_mesh(
     worker: &Worker,
     endpoint: &Endpoint,
-) -> Result<(TokioIo<hyper::upgrade::Upgraded>, StreamGuard), ProxyError> {
+) -> Result<(TokioIo<Upgraded>, StreamGuard), ProxyError> {
     let mut request = Request::new(RequestBody::Empty);
     *request.method_mut() = Method::CONNECT;
     let target = endpoint.target_address();
@@ -162,8 +166,15 @@ fn refused(response: &Response<Incoming>, peer: &Peer) -> ProxyError {
 }
 
 async fn carry(request: Request<Incoming>, mut session: Session, upstream: Upstream) {
-    match hyper::upgrade::on(request).await {
-        Ok(client) => session.relay(TokioIo::new(client), upstream.io).await,
-        Err(error) => session.fail(ProxyError::new(ErrorCode::ClientClosed, error.to_string())),
+    let client = match hyper::upgrade::on(request).await {
+        Ok(client) => TokioIo::new(client),
+        Err(error) => {
+            return session.fail(ProxyError::new(ErrorCode::ClientClosed, error.to_string()));
+        }
+    };
+    let Upstream { way, load: _load } = upstream;
+    match way {
+        Way::Mesh(io, _stream) => session.relay(client, io).await,
+        Way::Plaintext(io) => session.relay(client, io).await,
     }
 }

@@ -85,6 +85,7 @@ pub struct Metrics {
     pub config_update_timestamp: Gauge,
     pub config_staleness: Gauge,
     pub access_log_dropped: IntCounter,
+    pub panics: IntCounter,
 }
 
 impl Metrics {
@@ -236,6 +237,11 @@ impl Metrics {
                 &r,
                 "pillion_access_log_dropped_total",
                 "Lines of the access log dropped because standard error was too slow.",
+            )?,
+            panics: counter(
+                &r,
+                "pillion_panics_total",
+                "Defects caught: each ended one connection.",
             )?,
             registry: r,
         })
