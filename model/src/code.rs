@@ -65,8 +65,6 @@ macro_rules! catalogue {
 catalogue! {
     /// The request is malformed: a missing, repeated or ambiguous Host, or a bad target.
     BadRequest = "bad_request", Client, 400, 3;
-    /// The request's headers are larger than the limit.
-    HeaderTooLarge = "header_too_large", Client, 431, 8;
     /// The request's target is longer than the limit.
     TargetTooLong = "target_too_long", Client, 414, 3;
     /// No Service of this name is known to the mesh.
@@ -176,6 +174,19 @@ mod tests {
             assert!(code.describe().ends_with('.') || code.describe().ends_with(')'));
         }
         assert_eq!(ErrorCode::from_name("no_such_code"), None);
+    }
+
+    #[test]
+    fn the_documentation_lists_every_code_as_it_is() {
+        let page = include_str!("../../docs/ERRORS.md");
+        for code in ErrorCode::ALL {
+            let row = format!("| `{code}` | {} | {} |", code.status().as_u16(), code.grpc_status());
+            let row = page.lines().find(|line| line.starts_with(&row)).unwrap_or_else(|| {
+                panic!("docs/ERRORS.md has no row that begins with {row:?}");
+            });
+            assert!(row.contains(code.describe()), "the meaning of {code} differs");
+            assert!(page.contains(&format!("\n- `{code}`: ")), "no advice for {code}");
+        }
     }
 
     #[test]

@@ -164,10 +164,7 @@ pub struct Retry {
     pub backoff: Option<Duration>,
 }
 
-fn display<S: serde::Serializer>(
-    value: &impl std::fmt::Display,
-    to: S,
-) -> Result<S::Ok, S::Error> {
+fn display<S: serde::Serializer>(value: &impl std::fmt::Display, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(value)
 }
 

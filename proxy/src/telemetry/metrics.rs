@@ -331,4 +331,17 @@ mod tests {
         assert!(names.contains(&"pillion_tls_handshakes_total".to_string()), "{names:?}");
         assert!(names.contains(&"process_resident_memory_bytes".to_string()), "{names:?}");
     }
+
+    #[test]
+    fn the_documentation_lists_every_metric() {
+        let page = include_str!("../../../docs/METRICS.md");
+        let names = include_str!("metrics.rs").split('"').filter(|text| {
+            text.starts_with("pillion_")
+                && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        });
+        let missing: Vec<_> =
+            names.filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
+        // The one that is cut off is the prefix above.
+        assert_eq!(missing, ["pillion_"]);
+    }
 }
