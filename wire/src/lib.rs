@@ -13,7 +13,7 @@ pub mod routes;
 pub mod service;
 
 pub use error::{DecodeError, Fault};
-pub use resource::{Body, Key, Kind, Resource};
+pub use resource::{Body, Encoded, Key, Kind, Resource};
 
 /// The generated types and the gRPC service of `proto/mesh.proto`.
 #[allow(missing_docs, unreachable_pub, unused_qualifications, rust_2018_idioms, clippy::all)]

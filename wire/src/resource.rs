@@ -110,6 +110,36 @@ impl Body {
     }
 }
 
+/// A resource as it is sent, made once and sent to many.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    /// Kind and name.
+    pub key: Key,
+    /// The version that its content has.
+    pub version: Arc<str>,
+    /// How large the message is, in bytes.
+    pub size: usize,
+    message: proto::Resource,
+}
+
+impl Encoded {
+    /// Encodes a resource.
+    pub fn new(name: &str, body: &Body) -> Self {
+        let message = encode(name, body);
+        Self {
+            key: Key::new(body.kind(), name),
+            version: message.version.as_str().into(),
+            size: message.encoded_len(),
+            message,
+        }
+    }
+
+    /// The message.
+    pub fn message(&self) -> &proto::Resource {
+        &self.message
+    }
+}
+
 /// The message of a resource, with the version that its content has.
 pub fn encode(name: &str, body: &Body) -> proto::Resource {
     let encoded = match body {

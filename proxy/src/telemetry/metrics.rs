@@ -335,13 +335,15 @@ mod tests {
     #[test]
     fn the_documentation_lists_every_metric() {
         let page = include_str!("../../../docs/METRICS.md");
-        let names = include_str!("metrics.rs").split('"').filter(|text| {
-            text.starts_with("pillion_")
-                && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        });
-        let missing: Vec<_> =
-            names.filter(|name| !page.contains(&format!("| `{name}` |"))).collect();
-        // The one that is cut off is the prefix above.
-        assert_eq!(missing, ["pillion_"]);
+        let is_name = |text: &&str| {
+            text.strip_prefix("pillion_").is_some_and(|rest| {
+                !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            })
+        };
+        let names: Vec<_> = include_str!("metrics.rs").split('"').filter(is_name).collect();
+        assert!(names.len() > 20, "the names are found: {names:?}");
+        for name in names {
+            assert!(page.contains(&format!("| `{name}` |")), "docs/METRICS.md has no {name}");
+        }
     }
 }
