@@ -1,0 +1,235 @@
+//! A control plane that signs certificates by itself and pushes only what a test says.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, mpsc as std_mpsc};
+use std::time::{Duration, SystemTime};
+
+use certs::{Authority, ClientAuth, ServiceAccount, TokenSigner, TokenVerifier, peer_identity};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::service::TowerToHyperService;
+use model::spiffe::{SpiffeId, TrustDomain};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use wire::proto::mesh_server::{Mesh, MeshServer};
+use wire::proto::sync_request::Kind as Said;
+use wire::proto::sync_response::Kind as Say;
+use wire::proto::{self, SyncRequest, SyncResponse};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The scripted control plane.
+pub(crate) struct ControlPlane {
+    state: TempDir,
+    address: SocketAddr,
+    streams: std_mpsc::Receiver<Stream>,
+    runtime: Runtime,
+}
+
+/// One sidecar's stream, in the hands of the test.
+pub(crate) struct Stream {
+    hello: proto::Hello,
+    by_certificate: bool,
+    heard: std_mpsc::Receiver<Said>,
+    kept: Mutex<Vec<Said>>,
+    say: mpsc::Sender<Result<SyncResponse, Status>>,
+    nonce: u64,
+}
+
+#[derive(Clone)]
+struct Service {
+    authority: Arc<Authority>,
+    verifier: Arc<TokenVerifier>,
+    certificate: Option<SpiffeId>,
+    streams: std_mpsc::Sender<Stream>,
+}
+
+impl ControlPlane {
+    pub(crate) fn start() -> Self {
+        let state = TempDir::new().unwrap();
+        let domain: TrustDomain = "cluster.local".parse().unwrap();
+        let dir = state.path().join("state");
+        let authority = Authority::open_or_create(&dir, &domain, SystemTime::now()).unwrap();
+        let verifier = Arc::new(TokenVerifier::open(&dir).unwrap());
+        let (sender, streams) = std_mpsc::channel();
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let authority = Arc::new(authority);
+        let service = Service { authority, verifier, certificate: None, streams: sender };
+        runtime.spawn(serve(listener, service));
+        Self { state, address, streams, runtime }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn identity(&self, namespace: &str, account: &str) -> SpiffeId {
+        format!("spiffe://cluster.local/ns/{namespace}/sa/{account}").parse().unwrap()
+    }
+
+    /// A file with a fresh join token.
+    pub(crate) fn token_file(&self, namespace: &str, account: &str) -> PathBuf {
+        let signer = TokenSigner::open(&self.state.path().join("state")).unwrap();
+        let account = ServiceAccount::new(namespace.parse().unwrap(), account).unwrap();
+        let token = signer.mint(&account, DAY, SystemTime::now()).unwrap();
+        let file = self.state.path().join("token");
+        std::fs::write(&file, token).unwrap();
+        file
+    }
+
+    /// The next stream that a sidecar opens.
+    pub(crate) fn accept(&mut self) -> Stream {
+        let _runtime = self.runtime.enter();
+        self.streams.recv_timeout(PATIENCE).expect("a sidecar opens a stream")
+    }
+}
+
+impl Stream {
+    pub(crate) fn hello(&self) -> &proto::Hello {
+        &self.hello
+    }
+
+    /// Whether the sidecar proved itself with a certificate.
+    pub(crate) fn by_certificate(&self) -> bool {
+        self.by_certificate
+    }
+
+    /// Pushes resources and removals.
+    pub(crate) fn update(&mut self, resources: Vec<proto::Resource>, removed: Vec<proto::Removed>) {
+        self.nonce += 1;
+        let update =
+            proto::Update { nonce: self.nonce, publication: self.nonce, resources, removed };
+        let message = SyncResponse { kind: Some(Say::Update(update)) };
+        self.say.blocking_send(Ok(message)).expect("the stream is open");
+    }
+
+    /// The names of the next Subscribe.
+    pub(crate) fn subscribed(&self) -> Vec<String> {
+        self.next(|said| match said {
+            Said::Subscribe(subscribe) => Some(subscribe.add.clone()),
+            _ => None,
+        })
+    }
+
+    /// The acknowledgement of the newest Update.
+    pub(crate) fn acknowledged(&self) -> proto::Acknowledge {
+        self.next(|said| match said {
+            Said::Acknowledge(ack) if ack.nonce == self.nonce => Some(ack.clone()),
+            _ => None,
+        })
+    }
+
+    /// All that was said so far and not taken by another question.
+    pub(crate) fn said(&self) -> Vec<Said> {
+        let mut kept = self.kept.lock().unwrap();
+        kept.extend(self.heard.try_iter());
+        kept.clone()
+    }
+
+    /// Ends the stream as a control plane does that is shut down.
+    pub(crate) fn end(self) {
+        let _ = self.say.blocking_send(Err(Status::unavailable("shutting down")));
+    }
+
+    fn next<T>(&self, wanted: impl Fn(&Said) -> Option<T>) -> T {
+        let mut kept = self.kept.lock().unwrap();
+        loop {
+            if let Some(at) = kept.iter().position(|said| wanted(said).is_some()) {
+                return wanted(&kept.remove(at)).unwrap();
+            }
+            kept.push(self.heard.recv_timeout(PATIENCE).expect("the sidecar says it"));
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, service: Service) {
+    let own = service.authority.issue_self(DAY, SystemTime::now()).unwrap();
+    let acceptor = TlsAcceptor::from(own.server_config(&[b"h2"], ClientAuth::Optional));
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        let (acceptor, mut service) = (acceptor.clone(), service.clone());
+        tokio::spawn(async move {
+            let Ok(io) = acceptor.accept(socket).await else { return };
+            let certificates = io.get_ref().1.peer_certificates().unwrap_or_default();
+            service.certificate = peer_identity(certificates);
+            let service = TowerToHyperService::new(MeshServer::new(service));
+            let _ = http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(io), service)
+                .await;
+        });
+    }
+}
+
+#[tonic::async_trait]
+impl Mesh for Service {
+    type SyncStream =
+        Pin<Box<dyn tokio_stream::Stream<Item = Result<SyncResponse, Status>> + Send>>;
+
+    async fn sync(
+        &self,
+        request: Request<Streaming<SyncRequest>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
+        let id = self.authenticate(&request)?;
+        let mut messages = request.into_inner();
+        let (say, said) = mpsc::channel(16);
+        let service = self.clone();
+        tokio::spawn(async move {
+            let first = messages.message().await;
+            let Ok(Some(SyncRequest { kind: Some(Said::Hello(hello)) })) = first else { return };
+            let (hear, heard) = std_mpsc::channel();
+            let by_certificate = service.certificate.is_some();
+            let (kept, nonce) = (Mutex::default(), 0);
+            let stream = Stream { hello, by_certificate, heard, kept, say: say.clone(), nonce };
+            let _ = service.streams.send(stream);
+            while let Ok(Some(SyncRequest { kind: Some(kind) })) = messages.message().await {
+                if let Said::Certificate(request) = &kind {
+                    let _ = say.send(Ok(service.sign(&id, &request.csr))).await;
+                }
+                let _ = hear.send(kind);
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(said))))
+    }
+}
+
+impl Service {
+    fn authenticate<T>(&self, request: &Request<T>) -> Result<SpiffeId, Status> {
+        if let Some(id) = &self.certificate {
+            return Ok(id.clone());
+        }
+        let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+        let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        let account = self
+            .verifier
+            .verify(token, SystemTime::now())
+            .map_err(|error| Status::unauthenticated(error.to_string()))?;
+        Ok(account.spiffe_id(self.authority.trust_domain()).unwrap())
+    }
+
+    fn sign(&self, id: &SpiffeId, csr: &[u8]) -> SyncResponse {
+        let signed = self.authority.sign(csr, id, DAY, SystemTime::now()).unwrap();
+        let bundle = self.authority.bundle();
+        let domains = bundle.iter().map(|(domain, roots)| proto::TrustDomainRoots {
+            trust_domain: domain.to_string(),
+            roots: roots.ders().iter().map(|der| der.to_vec()).collect(),
+        });
+        let not_after = signed.not_after.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        SyncResponse {
+            kind: Some(Say::Certificate(proto::Certificate {
+                chain: signed.chain.iter().map(|der| der.to_vec()).collect(),
+                not_after: not_after.as_secs() as i64,
+                bundle: domains.collect(),
+            })),
+        }
+    }
+}
