@@ -33,16 +33,26 @@ impl ProxyError {
         Self { code, detail: detail.into() }
     }
 
-    /// The answer to an HTTP request: the code's status, or for a gRPC request status 200 with
-    /// `grpc-status` in the head (gRPC over HTTP/2, Trailers-Only).
+    /// The answer to a request of the workload or of another sidecar: the code's status, or for a
+    /// gRPC request status 200 with `grpc-status` in the head (gRPC over HTTP/2, Trailers-Only).
     pub fn response(&self, grpc: bool) -> Response<Body> {
-        let mut response = if grpc { self.grpc_response() } else { self.http_response() };
+        let text = format!("pillion: {}: {}", self.code, self.printable_detail());
+        let mut response = self.tell(grpc, &text);
         response.headers_mut().insert(headers::ERROR, HeaderValue::from_static(self.code.as_str()));
         response
     }
 
-    fn http_response(&self) -> Response<Body> {
-        let text = format!("pillion: {}: {}\n", self.code, self.printable_detail());
+    /// The answer to one outside of the mesh, who learns what a code means in general.
+    pub fn public_response(&self, grpc: bool) -> Response<Body> {
+        self.tell(grpc, self.code.describe())
+    }
+
+    fn tell(&self, grpc: bool, text: &str) -> Response<Body> {
+        if grpc { self.grpc_response(text) } else { self.http_response(text) }
+    }
+
+    fn http_response(&self, text: &str) -> Response<Body> {
+        let text = format!("{text}\n");
         let mut response = Response::new(Body::full(Bytes::from(text)));
         *response.status_mut() = self.code.status();
         let text = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -50,14 +60,13 @@ impl ProxyError {
         response
     }
 
-    fn grpc_response(&self) -> Response<Body> {
+    fn grpc_response(&self, text: &str) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::OK;
-        let message = format!("pillion: {}: {}", self.code, self.printable_detail());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, GRPC);
         headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(self.code.grpc_status())));
-        if let Ok(message) = HeaderValue::from_str(&percent_encode(&message)) {
+        if let Ok(message) = HeaderValue::from_str(&percent_encode(text)) {
             headers.insert(GRPC_MESSAGE, message);
         }
         response
@@ -97,6 +106,14 @@ mod tests {
         let response = ProxyError::new(ErrorCode::NoEndpoints, "shop/api:80").response(false);
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["x-pillion-error"], "no_endpoints");
+    }
+
+    #[test]
+    fn a_stranger_learns_neither_code_nor_detail() {
+        let response =
+            ProxyError::new(ErrorCode::ConnectRefused, "10.0.0.1").public_response(false);
+        assert_eq!(response.status(), 503);
+        assert!(response.headers().get("x-pillion-error").is_none());
     }
 
     #[test]

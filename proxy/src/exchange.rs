@@ -111,11 +111,14 @@ impl Exchange {
         response.map(|body| body.finishing(self))
     }
 
-    /// Answers with an error of the sidecar's own.
+    /// Answers with an error of the sidecar's own. Who comes from outside of the mesh learns
+    /// neither code nor detail.
     pub fn refuse(mut self: Box<Self>, error: &ProxyError) -> Response<Body> {
         self.error = Some(error.code);
         self.detail = Some(cut(&error.detail).into());
-        let response = error.response(self.grpc);
+        let stranger = self.direction == Direction::Inbound && self.peer.is_none();
+        let response =
+            if stranger { error.public_response(self.grpc) } else { error.response(self.grpc) };
         self.deliver(response)
     }
 

@@ -12,12 +12,16 @@ use ::http::Method;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::mesh::Mesh;
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::sniff::{Spoken, sniff};
 use crate::worker::Worker;
 
 /// Serves one connection of the application until it ends.
 pub async fn serve(worker: Worker, socket: TcpStream) {
+    if !is_own(&worker.mesh, &socket) {
+        return tracing::warn!(peer = ?socket.peer_addr(), "outbound: only the workload may use it");
+    }
     let drain = worker.mesh.drain.clone();
     let handle = move |request| dispatch(worker.clone(), request);
     let ended = match timeout(HEAD_TIMEOUT, sniff(socket)).await {
@@ -41,6 +45,15 @@ async fn dispatch(
     } else {
         http::handle(&worker, request).await
     }
+}
+
+/// Whether the connection comes from this workload: whoever else used the port would speak with
+/// its identity.
+fn is_own(mesh: &Mesh, socket: &TcpStream) -> bool {
+    socket.peer_addr().is_ok_and(|peer| {
+        let address = peer.ip().to_canonical();
+        address.is_loopback() || address == mesh.config.address
+    })
 }
 
 fn log_lost(error: &io::Error) {

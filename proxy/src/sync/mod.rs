@@ -49,6 +49,9 @@ pub async fn run(mesh: Arc<Mesh>, mut requests: Requests) {
             Proof::Certificate if failures > 0 => Proof::Token,
             _ => Proof::best(&mesh),
         };
+        if ended.is_intended() {
+            continue;
+        }
         let wait = wait(failures);
         failures += 1;
         tracing::warn!(reason = %ended, again_in = ?wait, "no stream to the control plane");

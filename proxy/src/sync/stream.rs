@@ -50,6 +50,13 @@ pub(super) enum StreamError {
     Draining,
 }
 
+impl StreamError {
+    /// Whether the sidecar itself ended the stream, to open another at once.
+    pub(super) const fn is_intended(&self) -> bool {
+        matches!(self, Self::Draining)
+    }
+}
+
 /// Runs one stream until it ends, and says why it did.
 pub(super) async fn run(
     mesh: &Arc<Mesh>,
