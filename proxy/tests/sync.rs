@@ -1,6 +1,8 @@
 //! A real sidecar against a control plane that says what the test tells it to: the push protocol
 //! from the sidecar's side, and what a publication means for requests.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what is wrong by failing
+
 mod control_plane;
 
 use std::io::{Read, Write};
