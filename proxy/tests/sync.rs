@@ -171,12 +171,12 @@ fn a_refused_resource_is_named_and_the_last_good_one_stays() {
     let client = Sidecar::start(&control_plane, [127, 9, 2, 3], &[]);
     let mut stream = control_plane.accept();
     let good = service("shop/api", vec![endpoint(app, None)]);
-    stream.update(vec![good.clone()], vec![]);
+    stream.update(vec![good], vec![]);
     assert!(stream.acknowledged().rejected.is_empty());
     client.wait_until_ready();
     assert!(client.get("http://api/").contains("plain nobody"));
 
-    let mut bad = good.clone();
+    let mut bad = service("shop/api", vec![endpoint(app, None)]);
     bad.version = "bad".into();
     if let Some(proto::resource::Body::Service(body)) = &mut bad.body {
         body.endpoints[0].address = "somewhere".into();

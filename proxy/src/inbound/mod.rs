@@ -21,6 +21,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::body::Body;
 use crate::error::ProxyError;
+use crate::mesh::MESH_ALPN;
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::telemetry::metrics::Direction;
 use crate::worker::Worker;
@@ -71,7 +72,13 @@ async fn accept(
             return Err(ProxyError::new(ErrorCode::TlsHandshakeFailed, detail));
         }
     };
-    let certificates = io.get_ref().1.peer_certificates().unwrap_or_default();
+    let session = io.get_ref().1;
+    // rustls refuses another protocol, but not a client that names none.
+    if session.alpn_protocol() != Some(MESH_ALPN) {
+        let detail = "the peer did not ask for h2 by ALPN";
+        return Err(ProxyError::new(ErrorCode::TlsHandshakeFailed, detail));
+    }
+    let certificates = session.peer_certificates().unwrap_or_default();
     let peer = certs::peer_identity(certificates).ok_or_else(|| {
         ProxyError::new(ErrorCode::TlsHandshakeFailed, "the peer showed no identity")
     })?;

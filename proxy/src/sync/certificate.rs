@@ -70,7 +70,8 @@ impl Certificates {
     ) -> Result<(), CertificateError> {
         let bundle = bundle(message.bundle)?;
         if message.chain.is_empty() {
-            return replace_bundle(mesh, bundle);
+            self.replace_bundle(mesh, bundle);
+            return Ok(());
         }
         let key = self.pending.take().ok_or(CertificateError::Unasked)?;
         let chain = message.chain.into_iter().map(Into::into).collect();
@@ -84,20 +85,25 @@ impl Certificates {
         Ok(())
     }
 
+    /// The roots changed. A certificate that no root of ours vouches for any more is of no use to
+    /// others either: it is renewed at once.
+    fn replace_bundle(&mut self, mesh: &Mesh, bundle: TrustBundle) {
+        if let Some(current) = mesh.last_credentials().as_ref() {
+            let identity = current.identity.with_bundle(bundle);
+            if !identity.is_trusted() {
+                self.renewal = None;
+            }
+            mesh.install(identity);
+            tracing::info!("trust bundle replaced");
+        }
+    }
+
     /// The stream ended: what was asked for on it will not come.
     pub(super) fn forget_pending(&mut self, metrics: &Metrics) {
         if self.pending.take().is_some() {
             metrics.certificate_renewals.with_label_values(&["error"]).inc();
         }
     }
-}
-
-fn replace_bundle(mesh: &Mesh, bundle: TrustBundle) -> Result<(), CertificateError> {
-    if let Some(current) = mesh.last_credentials().as_ref() {
-        mesh.install(current.identity.with_bundle(bundle)?);
-        tracing::info!("trust bundle replaced");
-    }
-    Ok(())
 }
 
 fn bundle(domains: Vec<proto::TrustDomainRoots>) -> Result<TrustBundle, CertificateError> {
