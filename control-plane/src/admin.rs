@@ -1,0 +1,52 @@
+//! The admin server: whether the control plane lives, is ready, and what it counts.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use daemon::admin::{self, Answer};
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+
+use crate::hub::Views;
+use crate::metrics::Metrics;
+use crate::problem::Problem;
+
+/// Answers one request. Problems quote the configuration, so they are for this machine only.
+pub fn answer(
+    views: &Views,
+    metrics: &Arc<Metrics>,
+    request: &Request<Incoming>,
+    peer: SocketAddr,
+) -> Answer {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return admin::text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served\n");
+    }
+    match request.uri().path() {
+        "/live" => admin::text(StatusCode::OK, "live\n"),
+        "/ready" if views.publications.borrow().number > 0 => {
+            admin::text(StatusCode::OK, "ready\n")
+        }
+        "/ready" => {
+            let reason = "not ready: the configuration is not read yet\n";
+            admin::text(StatusCode::SERVICE_UNAVAILABLE, reason)
+        }
+        "/metrics" => admin::metrics(&metrics.registry),
+        "/problems" if admin::is_local(peer.ip()) => problems(&views.problems.now()),
+        "/problems" => admin::text(StatusCode::FORBIDDEN, "only from this machine\n"),
+        _ => admin::text(StatusCode::NOT_FOUND, "there are /live, /ready, /metrics, /problems\n"),
+    }
+}
+
+fn problems(problems: &[Problem]) -> Answer {
+    let describe = |problem: &Problem| {
+        let mut described = serde_json::to_value(problem)?;
+        described["severity"] = serde_json::to_value(problem.cause.severity())?;
+        described["text"] = problem.to_string().into();
+        Ok(described)
+    };
+    let described: serde_json::Result<Vec<_>> = problems.iter().map(describe).collect();
+    match described.and_then(|list| serde_json::to_vec_pretty(&list)) {
+        Ok(body) => admin::json(StatusCode::OK, body),
+        Err(error) => admin::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}

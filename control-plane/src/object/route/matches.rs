@@ -1,0 +1,154 @@
+//! `rules[].matches`: which requests a rule is for.
+
+use http::{HeaderName, Method};
+use model::route::{HeaderMatch, Match, PathMatch, QueryMatch};
+
+use super::Report;
+use super::spec;
+use crate::object::unsupported;
+use crate::problem::Fault;
+
+/// The most matches of a rule, and headers or parameters of a match (CRD, `maxItems`).
+const MOST_MATCHES: usize = 64;
+const MOST_VALUES: usize = 16;
+
+/// The longest path, and the longest value of a header (CRD, `maxLength`).
+const LONGEST_PATH: usize = 1024;
+const LONGEST_VALUE: usize = 4096;
+
+/// The matches of the rule at `at`. Empty only when none of those written can be evaluated: then
+/// nothing is known to be meant by the rule.
+pub(super) fn parse(written: &[spec::Match], at: &str, report: &mut Report) -> Vec<Match> {
+    if written.is_empty() {
+        return vec![Match::any()];
+    }
+    if written.len() > MOST_MATCHES {
+        let message = format!("{} matches; at most {MOST_MATCHES} are allowed", written.len());
+        report.refuse(Fault::invalid(format!("{at}.matches"), message));
+    }
+    let one = |(index, one)| parse_match(one, &format!("{at}.matches[{index}]"), report);
+    written.iter().enumerate().filter_map(one).collect()
+}
+
+/// `None` for a match with a part that cannot be evaluated: without that part it would match
+/// more than was meant.
+fn parse_match(written: &spec::Match, at: &str, report: &mut Report) -> Option<Match> {
+    let path = parse_path(written.path.as_ref(), at, report);
+    let method = parse_method(written.method.as_deref(), at, report);
+    let headers = parse_values(&written.headers, &format!("{at}.headers"), report);
+    let query = parse_values(&written.query_params, &format!("{at}.queryParams"), report);
+    let (headers, query) = (headers?, query?);
+    let mut headers: Vec<HeaderMatch> =
+        headers.into_iter().filter_map(|(at, one)| report.accept(parse_header(one, &at))).collect();
+    keep_first(&mut headers, |a, b| a.name == b.name);
+    let pair = |(_, one): (String, &spec::ValueMatch)| QueryMatch {
+        name: one.name.clone(),
+        value: one.value.clone(),
+    };
+    let mut query: Vec<QueryMatch> = query.into_iter().map(pair).collect();
+    keep_first(&mut query, |a, b| a.name == b.name);
+    Some(Match { path: path?, method: method?, headers, query })
+}
+
+/// Of equivalent names the first counts (HTTPHeaderMatch.name, HTTPQueryParamMatch.name).
+fn keep_first<T>(items: &mut Vec<T>, same: impl Fn(&T, &T) -> bool) {
+    let mut index = 0;
+    while index < items.len() {
+        let (before, rest) = items.split_at(index);
+        if before.iter().any(|item| same(item, &rest[0])) {
+            items.remove(index);
+        } else {
+            index += 1;
+        }
+    }
+}
+
+fn parse_path(
+    written: Option<&spec::PathMatch>,
+    at: &str,
+    report: &mut Report,
+) -> Option<PathMatch> {
+    let kind = written.and_then(|path| path.kind.as_deref()).unwrap_or("PathPrefix");
+    let value = written.and_then(|path| path.value.as_deref()).unwrap_or("/");
+    if !matches!(kind, "PathPrefix" | "Exact") {
+        report.warn(match_left_out(format!("{at}.path.type"), kind, "PathPrefix or Exact"));
+        return None;
+    }
+    if let Some(wrong) = wrong_path(value) {
+        report.refuse(Fault::invalid(format!("{at}.path.value"), format!("{value:?} {wrong}")));
+        return None;
+    }
+    Some(match kind {
+        "Exact" => PathMatch::Exact(value.into()),
+        _ => PathMatch::Prefix(value.strip_suffix('/').unwrap_or(value).into()),
+    })
+}
+
+/// What is wrong with a path, by the CRD's rules for HTTPPathMatch.
+fn wrong_path(value: &str) -> Option<String> {
+    const INSIDE: [&str; 6] = ["//", "/./", "/../", "%2f", "%2F", "#"];
+    if !value.starts_with('/') {
+        return Some("must begin with '/'".into());
+    }
+    if value.len() > LONGEST_PATH {
+        return Some(format!("is longer than {LONGEST_PATH} bytes"));
+    }
+    if let Some(bad) = INSIDE.into_iter().find(|bad| value.contains(bad)) {
+        return Some(format!("must not contain {bad:?}"));
+    }
+    let bad = ["/..", "/."].into_iter().find(|bad| value.ends_with(bad))?;
+    Some(format!("must not end with {bad:?}"))
+}
+
+/// The inner `None` is any method, the outer one a match that is left out.
+fn parse_method(written: Option<&str>, at: &str, report: &mut Report) -> Option<Option<Method>> {
+    let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    match written {
+        None => Some(None),
+        Some(text) if known.contains(&text) => Method::from_bytes(text.as_bytes()).ok().map(Some),
+        Some(text) => {
+            report.warn(match_left_out(format!("{at}.method"), text, &known.join(", ")));
+            None
+        }
+    }
+}
+
+/// The values to compare exactly, with their paths; `None` when one is of another type.
+fn parse_values<'s>(
+    written: &'s [spec::ValueMatch],
+    at: &str,
+    report: &mut Report,
+) -> Option<Vec<(String, &'s spec::ValueMatch)>> {
+    if written.len() > MOST_VALUES {
+        let message = format!("{} entries; at most {MOST_VALUES} are allowed", written.len());
+        report.refuse(Fault::invalid(at, message));
+    }
+    let mut values = Vec::new();
+    for (index, one) in written.iter().enumerate() {
+        let at = format!("{at}[{index}]");
+        if let Some(kind) = one.kind.as_deref().filter(|kind| *kind != "Exact") {
+            report.warn(match_left_out(format!("{at}.type"), kind, "Exact"));
+            return None;
+        }
+        values.push((at, one));
+    }
+    Some(values)
+}
+
+fn parse_header(written: &spec::ValueMatch, at: &str) -> Result<HeaderMatch, Fault> {
+    let Ok(name) = HeaderName::from_bytes(written.name.as_bytes()) else {
+        let message = format!("{:?} is no header name", written.name);
+        return Err(Fault::invalid(format!("{at}.name"), message));
+    };
+    if written.value.is_empty() || written.value.len() > LONGEST_VALUE {
+        let message = format!("a value has 1 to {LONGEST_VALUE} bytes");
+        return Err(Fault::invalid(format!("{at}.value"), message));
+    }
+    Ok(HeaderMatch { name, value: written.value.clone() })
+}
+
+fn match_left_out(field: String, found: &str, served: &str) -> Fault {
+    let message =
+        format!("{found:?} is not served (only {served}): the match it stands in is left out");
+    unsupported(field, message)
+}

@@ -1,0 +1,80 @@
+//! `spec.parentRefs`: the Services that a route is attached to (GEP-1294).
+
+use model::name::{Label, ServiceName};
+
+use super::Report;
+use super::spec::ParentRef;
+use crate::object::{label, port, unsupported};
+use crate::problem::{Cause, Fault};
+
+/// One Service that a route is attached to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// The Service.
+    pub service: ServiceName,
+    /// `port`: only this port of it.
+    pub port: Option<u16>,
+    /// `sectionName`: only the port of this name.
+    pub section: Option<String>,
+    /// The path of its field, for problems found when it is resolved.
+    pub field: String,
+}
+
+/// The parents that are Services. A route without any has no effect in the mesh.
+pub(super) fn parse(written: &[ParentRef], own: &Label, report: &mut Report) -> Vec<Parent> {
+    let mut parents: Vec<Parent> = Vec::new();
+    for (index, one) in written.iter().enumerate() {
+        let field = format!("spec.parentRefs[{index}]");
+        if !is_service(one) {
+            report.warn(no_service(one, field));
+            continue;
+        }
+        let parsed = parse_service(one, own, field);
+        if let Some(parent) = report.accept(parsed) {
+            if parents.iter().any(|p| p.same_place(&parent)) {
+                let message = "the same parent, port and sectionName stand there twice";
+                report.refuse(Fault::invalid(&parent.field, message));
+            }
+            parents.push(parent);
+        }
+    }
+    if written.is_empty() {
+        let message = "missing: a route without parent has no effect";
+        report.warn(Fault::new(Cause::Ignored, "spec.parentRefs", message));
+    }
+    parents
+}
+
+impl Parent {
+    fn same_place(&self, other: &Self) -> bool {
+        (&self.service, self.port, &self.section) == (&other.service, other.port, &other.section)
+    }
+}
+
+/// The group of a Service is empty. The default is a Gateway's, so it must be written; `core` is
+/// what the standard's own examples write.
+fn is_service(one: &ParentRef) -> bool {
+    matches!(one.group.as_deref(), Some("" | "core")) && one.kind.as_deref() == Some("Service")
+}
+
+fn no_service(one: &ParentRef, field: String) -> Fault {
+    let kind = one.kind.as_deref().unwrap_or("Gateway");
+    if kind == "Service" {
+        let message = "a Service as parent needs `group: \"\"` beside `kind: Service`, for the \
+                       default group is that of Gateways; this parent is left out";
+        return unsupported(format!("{field}.group"), message);
+    }
+    let message = format!("a parent of kind {kind} is left out: only Services are served");
+    unsupported(format!("{field}.kind"), message)
+}
+
+fn parse_service(one: &ParentRef, own: &Label, field: String) -> Result<Parent, Fault> {
+    let namespace = match one.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
+        Some(namespace) => label(namespace, || format!("{field}.namespace"))?,
+        None => own.clone(),
+    };
+    let name = label(&one.name, || format!("{field}.name"))?;
+    let number = one.port.map(|number| port(number, || format!("{field}.port"))).transpose()?;
+    let section = one.section_name.clone().filter(|name| !name.is_empty());
+    Ok(Parent { service: ServiceName::new(namespace, name), port: number, section, field })
+}

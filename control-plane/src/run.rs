@@ -1,0 +1,157 @@
+//! A control plane from start to end.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use certs::TokenVerifier;
+use daemon::signal::Terminate;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::admin;
+use crate::args::Args;
+use crate::hub::{Hub, Views};
+use crate::metrics::Metrics;
+use crate::registry::{GRACE, Lease, Registry, Store};
+use crate::server::{Authenticator, Certificates, Connections, OwnIdentity, Streams};
+use crate::source::directory::Directory;
+use crate::source::{Batch, Event, watch as source};
+use crate::translate::Settings;
+
+/// How long streams have to tell their sidecars that the control plane is leaving.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// Runs a control plane with these arguments (the program's name first) until it is asked to
+/// leave. The exit code is 0 then, 1 when it cannot start, 2 for a bad setting.
+#[allow(clippy::print_stderr)] // why it cannot start is for whoever typed the command
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Args = match daemon::settings::parse(args) {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(args: Args) -> anyhow::Result<()> {
+    daemon::log::init(&args.log).context("--log-level")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(run(args));
+    runtime.shutdown_timeout(GOODBYE);
+    outcome
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let mut terminate = Terminate::new().context("cannot listen for signals")?;
+    let api = daemon::listen::tcp(args.address, "the API", "--address")?;
+    let admin = daemon::listen::tcp(args.admin_address, "the admin server", "--admin-address")?;
+    let (api_address, admin_address) = (api.local_addr()?, admin.local_addr()?);
+    let from_source = open_source(&args)?;
+    let (down, shutdown) = watch::channel(false);
+    let metrics = Arc::new(Metrics::new()?);
+
+    let own = OwnIdentity::open(args.state_dir.clone(), args.trust_domain.clone())
+        .context("--state-dir")?;
+    let tokens = TokenVerifier::open(&args.state_dir).context("--state-dir")?;
+    let store = Store::new(&args.state_dir);
+    let registry = restore(&store);
+
+    let settings =
+        Settings { trust_domain: args.trust_domain.clone(), service_range: args.service_cidr };
+    let (hub, views) = Hub::new(registry, settings, Arc::clone(&metrics));
+    let (inputs, from_streams) = mpsc::unbounded_channel();
+
+    let streams = Streams {
+        authenticator: Arc::new(Authenticator::new(tokens, args.trust_domain.clone())),
+        certificates: Certificates::new(
+            own.authority(),
+            args.certificate_lifetime,
+            Arc::clone(&metrics),
+        ),
+        hub: inputs,
+        publications: views.publications.clone(),
+        shutdown: shutdown.clone(),
+        metrics: Arc::clone(&metrics),
+        next: Arc::new(AtomicU64::new(1)),
+    };
+    let connections =
+        Connections { tls: own.tls(), streams, shutdown, metrics: Arc::clone(&metrics) };
+
+    let hub = tokio::spawn(hub.run(from_streams, from_source));
+    let saving = tokio::spawn(save(store, views.leases.clone()));
+    tokio::spawn(own.keep_fresh());
+    tokio::spawn(serve_admin(TcpListener::from_std(admin)?, views, metrics));
+    let serving = tokio::spawn(connections.serve(TcpListener::from_std(api)?));
+    tracing::info!(
+        api = %api_address, admin = %admin_address, trust_domain = %args.trust_domain,
+        state_dir = %args.state_dir.display(), "the control plane is up"
+    );
+
+    let signal = terminate.recv().await;
+    tracing::info!(signal, "leaving");
+    // First nothing is forgotten any more: the streams that end now will come back.
+    saving.abort();
+    hub.abort();
+    down.send_replace(true);
+    let _ = serving.await;
+    tokio::time::sleep(GOODBYE).await;
+    Ok(())
+}
+
+/// Starts to read the configuration; without a directory there is none to wait for.
+fn open_source(args: &Args) -> anyhow::Result<mpsc::Receiver<Batch>> {
+    let (batches, from_source) = mpsc::channel(16);
+    match &args.config_dir {
+        Some(dir) => {
+            if let Err(error) = std::fs::read_dir(dir) {
+                bail!("--config-dir {}: {error}", dir.display());
+            }
+            source::spawn(Directory::new(dir), batches).context("cannot watch --config-dir")?;
+        }
+        None => {
+            let nothing = Batch { events: vec![Event::Synced], problems: Vec::new() };
+            batches.try_send(nothing).context("cannot begin without a directory")?;
+        }
+    }
+    Ok(from_source)
+}
+
+/// The registry of before a restart. One that cannot be read is no reason not to start: the
+/// workloads register again by themselves.
+fn restore(store: &Store) -> Registry {
+    match store.load() {
+        Ok(leases) => Registry::restored(leases, Instant::now() + GRACE),
+        Err(error) => {
+            tracing::warn!(%error, "the registry of before is lost");
+            Registry::default()
+        }
+    }
+}
+
+async fn save(store: Store, mut leases: watch::Receiver<Vec<Lease>>) {
+    while leases.changed().await.is_ok() {
+        let now = leases.borrow_and_update().clone();
+        let store = store.clone();
+        match tokio::task::spawn_blocking(move || store.save(&now)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the registry cannot be saved"),
+            Err(error) => tracing::warn!(%error, "saving the registry was broken off"),
+        }
+    }
+}
+
+async fn serve_admin(listener: TcpListener, views: Views, metrics: Arc<Metrics>) {
+    daemon::admin::serve(listener, move |request, peer| {
+        admin::answer(&views, &metrics, request, peer)
+    })
+    .await;
+}

@@ -1,0 +1,149 @@
+//! The connections of the API: TLS 1.3, HTTP/2, gRPC.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use certs::peer_identity;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use model::spiffe::SpiffeId;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tower::ServiceExt;
+use wire::proto::mesh_server::MeshServer;
+
+use super::{Streams, ending};
+use crate::metrics::Metrics;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the accept loop rests when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A sidecar that is silent is asked whether it is there, and gone when it does not answer: so a
+/// workload whose host has vanished is out of the mesh within seconds.
+const PING_EVERY: Duration = Duration::from_secs(3);
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A sidecar has one stream; some more for a change-over.
+const MOST_STREAMS: u32 = 16;
+
+/// The largest message of a sidecar: a Hello that names all it holds.
+const LARGEST_MESSAGE: usize = 8 << 20;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// The identity of its certificate, if it has one; the handshake has checked it.
+    pub identity: Option<SpiffeId>,
+}
+
+/// Serves the API's connections.
+#[derive(Debug)]
+pub struct Connections {
+    /// The TLS configuration of now.
+    pub tls: watch::Receiver<Arc<ServerConfig>>,
+    /// What serves the streams.
+    pub streams: Streams,
+    /// Becomes true when the process is to end.
+    pub shutdown: watch::Receiver<bool>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Connections {
+    /// Accepts connections until the process is to end. Whatever `accept` says, it goes on.
+    pub async fn serve(mut self, listener: TcpListener) {
+        let service = MeshServer::new(self.streams.clone())
+            .max_decoding_message_size(LARGEST_MESSAGE)
+            .max_encoding_message_size(usize::MAX);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ending(&mut self.shutdown) => return,
+            };
+            match accepted {
+                Ok((socket, address)) => {
+                    let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.borrow()));
+                    let (service, shutdown) = (service.clone(), self.shutdown.clone());
+                    let metrics = Arc::clone(&self.metrics);
+                    tokio::spawn(connection(acceptor, socket, address, service, shutdown, metrics));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "api: cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// One connection from its handshake to its end.
+async fn connection(
+    acceptor: TlsAcceptor,
+    socket: TcpStream,
+    address: SocketAddr,
+    service: MeshServer<Streams>,
+    shutdown: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+) {
+    match handshake(acceptor, socket).await {
+        Ok(socket) => converse(socket, address, service, shutdown).await,
+        Err(error) => {
+            metrics.handshake_failures.inc();
+            tracing::debug!(peer = %address, %error, "no TLS handshake");
+        }
+    }
+}
+
+async fn handshake(acceptor: TlsAcceptor, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    socket.set_nodelay(true)?;
+    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
+        Ok(accepted) => accepted,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "not finished within 10 s")),
+    }
+}
+
+/// Serves a connection's requests until either side ends it.
+async fn converse(
+    socket: TlsStream<TcpStream>,
+    address: SocketAddr,
+    service: MeshServer<Streams>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let certificates = socket.get_ref().1.peer_certificates();
+    let peer = Peer { address, identity: certificates.and_then(peer_identity) };
+    let service = service.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        request
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(MOST_STREAMS)
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(service));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = ending(&mut shutdown) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = %address, %error, "a connection has broken");
+    }
+}

@@ -1,0 +1,114 @@
+//! Who a sidecar is: proved before anything that it says is read.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use certs::{TokenError, TokenVerifier};
+use model::name::Label;
+use model::spiffe::{SpiffeId, TrustDomain};
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use super::Peer;
+
+/// How often a failure of one address is logged.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// How many addresses are remembered for that.
+const MOST_ADDRESSES: usize = 4096;
+
+/// Tells who is at the other end of a stream.
+pub struct Authenticator {
+    tokens: TokenVerifier,
+    trust_domain: TrustDomain,
+    logged: Mutex<HashMap<IpAddr, Instant>>,
+}
+
+/// Who a sidecar proved to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Proved {
+    /// The identity.
+    pub(super) identity: SpiffeId,
+    /// Its namespace.
+    pub(super) namespace: Label,
+}
+
+/// Why nobody is believed to be at the other end.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("neither a client certificate nor a join token (authorization: Bearer TOKEN) was sent")]
+    Nothing,
+    #[error("the authorization is no Bearer token")]
+    Scheme,
+    #[error("the join token is not accepted: {0}")]
+    Token(#[from] TokenError),
+    #[error("the identity {0} names no namespace and service account of {1}")]
+    Foreign(SpiffeId, TrustDomain),
+}
+
+impl Authenticator {
+    /// Believes join tokens of this verifier, and certificates that the TLS handshake checked.
+    pub fn new(tokens: TokenVerifier, trust_domain: TrustDomain) -> Self {
+        Self { tokens, trust_domain, logged: Mutex::default() }
+    }
+
+    /// The identity of a new stream: that of the client certificate, else that of the token.
+    pub(super) fn identify(&self, peer: &Peer, metadata: &MetadataMap) -> Result<Proved, Status> {
+        self.prove(peer, metadata).map_err(|refused| {
+            if self.is_news(peer.address.ip()) {
+                tracing::warn!(peer = %peer.address, reason = %refused, "a sidecar is not let in");
+            }
+            Status::unauthenticated(refused.to_string())
+        })
+    }
+
+    fn prove(&self, peer: &Peer, metadata: &MetadataMap) -> Result<Proved, Refused> {
+        let identity = match &peer.identity {
+            Some(identity) => identity.clone(),
+            None => self.token_identity(metadata)?,
+        };
+        let foreign = || Refused::Foreign(identity.clone(), self.trust_domain.clone());
+        if identity.trust_domain() != &self.trust_domain || identity.service_account().is_none() {
+            return Err(foreign());
+        }
+        let namespace = identity.namespace().and_then(|namespace| namespace.parse().ok());
+        Ok(Proved { namespace: namespace.ok_or_else(foreign)?, identity })
+    }
+
+    fn token_identity(&self, metadata: &MetadataMap) -> Result<SpiffeId, Refused> {
+        let header = metadata.get("authorization").ok_or(Refused::Nothing)?;
+        let text = header.to_str().map_err(|_| Refused::Scheme)?;
+        let (scheme, token) = text.split_once(' ').ok_or(Refused::Scheme)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Refused::Scheme);
+        }
+        let account = self.tokens.verify(token.trim(), SystemTime::now())?;
+        account.spiffe_id(&self.trust_domain).map_err(|_| Refused::Scheme)
+    }
+
+    /// Whether this address was not heard of for a while: a sidecar with a bad token tries again
+    /// and again, and fills no log with it.
+    fn is_news(&self, address: IpAddr) -> bool {
+        let now = Instant::now();
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.len() >= MOST_ADDRESSES {
+            logged.retain(|_, at| now.duration_since(*at) < LOG_EVERY);
+        }
+        let known = logged.get(&address).is_some_and(|at| now.duration_since(*at) < LOG_EVERY);
+        if !known && logged.len() < MOST_ADDRESSES {
+            logged.insert(address, now);
+        }
+        !known
+    }
+}
+
+impl fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("trust_domain", &self.trust_domain)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,125 @@
+//! The control plane's own authority and certificate, renewed while it runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use certs::{Authority, AuthorityError, ClientAuth, Identity, Renewal, SignError};
+use model::spiffe::TrustDomain;
+use rustls::ServerConfig;
+use tokio::sync::watch;
+
+/// How long the API's certificate lives.
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// How often the authority is opened anew: for an issuer that nears its end, and for roots that
+/// were put into the state directory.
+const REOPEN: Duration = Duration::from_secs(3600);
+
+/// The longest that is waited in one go, for the wall clock may jump.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// The API's protocol: HTTP/2 only.
+const ALPN: [&[u8]; 1] = [b"h2"];
+
+/// Holds the authority and the API's TLS configuration, and keeps both fresh.
+#[derive(Debug)]
+pub struct OwnIdentity {
+    state_dir: PathBuf,
+    trust_domain: TrustDomain,
+    authority: watch::Sender<Arc<Authority>>,
+    tls: watch::Sender<Arc<ServerConfig>>,
+    renewal: Renewal,
+}
+
+/// Why there is no authority, or none that can sign.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnError {
+    /// The state directory holds no good authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The authority cannot sign.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+}
+
+impl OwnIdentity {
+    /// Opens the authority of a state directory, or makes it there, and issues a certificate.
+    ///
+    /// # Errors
+    /// When the state directory cannot be used or its authority cannot sign.
+    pub fn open(state_dir: PathBuf, trust_domain: TrustDomain) -> Result<Self, OwnError> {
+        let now = SystemTime::now();
+        let authority = Authority::open_or_create(&state_dir, &trust_domain, now)?;
+        if let Some(error) = authority.unsaved() {
+            tracing::warn!(%error, "the renewed issuer is in use but could not be saved");
+        }
+        let identity = authority.issue_self(LIFETIME, now)?;
+        let renewal = plan(&identity, now);
+        let (authority, _) = watch::channel(Arc::new(authority));
+        let (tls, _) = watch::channel(server_config(&identity));
+        Ok(Self { state_dir, trust_domain, authority, tls, renewal })
+    }
+
+    /// The authority that is in force.
+    pub fn authority(&self) -> watch::Receiver<Arc<Authority>> {
+        self.authority.subscribe()
+    }
+
+    /// The TLS configuration that is in force.
+    pub fn tls(&self) -> watch::Receiver<Arc<ServerConfig>> {
+        self.tls.subscribe()
+    }
+
+    /// Renews both for ever. What fails is tried again; what is in force stays so meanwhile.
+    pub async fn keep_fresh(mut self) {
+        let mut opened = tokio::time::Instant::now();
+        loop {
+            let wait = self.renewal.wait(SystemTime::now()).min(LONGEST_WAIT);
+            tokio::time::sleep(wait.max(Duration::from_secs(1))).await;
+            let mut due = self.renewal.wait(SystemTime::now()).is_zero();
+            if opened.elapsed() >= REOPEN {
+                opened = tokio::time::Instant::now();
+                due |= self.reopen();
+            }
+            if due && let Err(error) = self.renew() {
+                tracing::error!(%error, "cannot renew the certificate of the API");
+            }
+        }
+    }
+
+    /// Opens the authority anew. Says whether it is another one.
+    fn reopen(&self) -> bool {
+        let opened =
+            Authority::open_or_create(&self.state_dir, &self.trust_domain, SystemTime::now());
+        match opened {
+            Ok(authority) => self.authority.send_if_modified(|current| {
+                let same = current.roots() == authority.roots()
+                    && current.not_after() == authority.not_after();
+                *current = Arc::new(authority);
+                !same
+            }),
+            Err(error) => {
+                tracing::error!(%error, "cannot open the authority anew; the one before stays");
+                false
+            }
+        }
+    }
+
+    fn renew(&mut self) -> Result<(), SignError> {
+        let now = SystemTime::now();
+        let identity = self.authority.borrow().issue_self(LIFETIME, now)?;
+        self.renewal = plan(&identity, now);
+        self.tls.send_replace(server_config(&identity));
+        Ok(())
+    }
+}
+
+fn plan(identity: &Identity, now: SystemTime) -> Renewal {
+    Renewal::plan(now, identity.not_after(), &mut rand::rng())
+}
+
+/// A client certificate is not demanded, for a new sidecar has none; what is shown is checked.
+fn server_config(identity: &Identity) -> Arc<ServerConfig> {
+    identity.server_config(&ALPN, ClientAuth::Optional)
+}

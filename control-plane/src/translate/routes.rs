@@ -1,0 +1,154 @@
+//! HTTPRoutes: attached to their parent Services, with their references resolved (GEP-1294).
+
+use std::collections::BTreeMap;
+
+use model::name::{Label, ServiceName};
+use model::route::{Action, Backend, BackendTarget, Route, Rule, ServiceRoutes};
+use model::service::Service;
+
+use super::ScopedRoutes;
+use crate::object::Key;
+use crate::object::route::{Action as Written, Age, BackendRef, HttpRoute, Parent, Reference};
+use crate::problem::{Cause, Fault, Origin, Problem};
+use crate::world::World;
+
+type Services = BTreeMap<ServiceName, Service>;
+
+/// The routes of all Services, and what could not be resolved.
+pub(super) fn translate(
+    world: &World,
+    services: &Services,
+) -> (BTreeMap<ServiceName, ScopedRoutes>, Vec<Problem>) {
+    let mut routes: Vec<(&Key, &Origin, &HttpRoute)> = world.routes().collect();
+    // Between routes, the older one comes first, then the one first by namespace and name.
+    routes.sort_by_key(|(_, _, route)| precedence(route));
+    let mut attached: BTreeMap<ServiceName, ScopedRoutes> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (key, origin, route) in routes {
+        let mut faults = Vec::new();
+        let rules = resolve_rules(route, services, &mut faults);
+        for (service, ports) in attachments(route, services, &mut faults) {
+            let part = Route {
+                namespace: route.namespace.clone(),
+                name: route.name.clone(),
+                ports,
+                rules: rules.clone(),
+            };
+            attached.entry(service.clone()).or_default().push(service, part);
+        }
+        problems.extend(faults.into_iter().map(|f| f.of(Some(key.clone()), origin.clone())));
+    }
+    (attached, problems)
+}
+
+fn precedence(route: &HttpRoute) -> (Age, &Label, &str) {
+    (route.age, &route.namespace, &route.name)
+}
+
+impl ScopedRoutes {
+    fn push(&mut self, service: &ServiceName, route: Route) {
+        let empty = || ServiceRoutes { service: service.clone(), routes: Vec::new() };
+        let of_scope = if route.namespace == service.namespace {
+            self.producer.get_or_insert_with(empty)
+        } else {
+            self.consumers.entry(route.namespace.clone()).or_insert_with(empty)
+        };
+        of_scope.routes.push(route);
+    }
+}
+
+/// The Services that a route is attached to, each with the ports it is for; no ports are all.
+fn attachments<'r>(
+    route: &'r HttpRoute,
+    services: &Services,
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<&'r ServiceName, Vec<u16>> {
+    let mut attached: BTreeMap<&ServiceName, Option<Vec<u16>>> = BTreeMap::new();
+    for parent in &route.parents {
+        match parent_port(parent, services) {
+            Ok(None) => {
+                attached.insert(&parent.service, None);
+            }
+            Ok(Some(port)) => {
+                let ports = attached.entry(&parent.service).or_insert_with(|| Some(Vec::new()));
+                ports.iter_mut().for_each(|ports| ports.push(port));
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    attached.into_iter().map(|(service, ports)| (service, ports.unwrap_or_default())).collect()
+}
+
+/// The one port that a parent reference is for; `None` for all. A Service that is not there yet
+/// is no fault: it may come by registration.
+fn parent_port(parent: &Parent, services: &Services) -> Result<Option<u16>, Fault> {
+    let unresolved = |field: &str, message: String| {
+        Err(Fault::new(Cause::Unresolved, format!("{}.{field}", parent.field), message))
+    };
+    let Some(section) = &parent.section else { return Ok(parent.port) };
+    let ports = services.get(&parent.service).map(|service| service.ports.as_slice());
+    let named = |port: &&model::service::ServicePort| port.name.as_ref() == Some(section);
+    match ports.unwrap_or_default().iter().find(named).map(|port| port.port) {
+        None => unresolved(
+            "sectionName",
+            format!("Service {} has no port of the name {section:?}", parent.service),
+        ),
+        Some(number) if parent.port.is_some_and(|port| port != number) => unresolved(
+            "port",
+            format!("the port {section:?} of Service {} is {number}", parent.service),
+        ),
+        Some(number) => Ok(Some(number)),
+    }
+}
+
+fn resolve_rules(route: &HttpRoute, services: &Services, faults: &mut Vec<Fault>) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for rule in &route.rules {
+        let action = match &rule.action {
+            Written::Unsupported(reason) => Action::Unsupported(reason.clone()),
+            Written::Forward(backends) => {
+                let resolve = |backend| resolve_backend(backend, services, faults);
+                Action::Forward(backends.iter().map(resolve).collect())
+            }
+        };
+        rules.push(Rule {
+            name: rule.name.clone(),
+            matches: rule.matches.clone(),
+            action,
+            timeouts: rule.timeouts,
+            retry: rule.retry.clone(),
+        });
+    }
+    rules
+}
+
+fn resolve_backend(written: &BackendRef, services: &Services, faults: &mut Vec<Fault>) -> Backend {
+    let target = match &written.target {
+        Reference::Invalid(reason) => BackendTarget::Invalid(reason.clone()),
+        Reference::Service { namespace, name, port } => {
+            let name = ServiceName::new(namespace.clone(), name.clone());
+            match missing(&name, *port, services) {
+                None => BackendTarget::Service { name, port: *port },
+                Some(reason) => {
+                    // What is never chosen may lead nowhere (BackendRef.weight).
+                    if written.weight > 0 {
+                        let message = format!("{reason}: its share of requests gets an error");
+                        faults.push(Fault::new(Cause::Unresolved, &written.field, message));
+                    }
+                    BackendTarget::Invalid(reason)
+                }
+            }
+        }
+    };
+    Backend { weight: written.weight, target }
+}
+
+fn missing(name: &ServiceName, port: u16, services: &Services) -> Option<String> {
+    match services.get(name) {
+        None => Some(format!("BackendNotFound: there is no Service {name}")),
+        Some(service) if !service.ports.iter().any(|p| p.port == port) => {
+            Some(format!("BackendNotFound: Service {name} has no port {port}"))
+        }
+        Some(_) => None,
+    }
+}

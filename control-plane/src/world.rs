@@ -1,0 +1,109 @@
+//! All objects there are now.
+
+use std::collections::BTreeMap;
+
+use crate::object::pod::Pod;
+use crate::object::route::HttpRoute;
+use crate::object::service::Service;
+use crate::object::slice::Slice;
+use crate::object::{Entry, Key, Object};
+use crate::problem::Origin;
+use crate::source::Event;
+
+/// The objects, by their keys. Sorted maps: whatever is made of them comes in one order.
+#[derive(Debug, Default)]
+pub struct World {
+    objects: BTreeMap<Key, Entry>,
+    synced: bool,
+}
+
+impl World {
+    /// Takes in one change.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Upsert(entry) => {
+                self.objects.insert(entry.key.clone(), *entry);
+            }
+            Event::Delete(key) => {
+                self.objects.remove(&key);
+            }
+            Event::Synced => self.synced = true,
+        }
+    }
+
+    /// Whether all that was there at the start has been told.
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// The Services.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.objects.values().filter_map(|entry| match &entry.object {
+            Object::Service(service) => Some(service),
+            _ => None,
+        })
+    }
+
+    /// The EndpointSlices.
+    pub fn slices(&self) -> impl Iterator<Item = &Slice> {
+        self.objects.values().filter_map(|entry| match &entry.object {
+            Object::Slice(slice) => Some(slice),
+            _ => None,
+        })
+    }
+
+    /// The Pods.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.objects.values().filter_map(|entry| match &entry.object {
+            Object::Pod(pod) => Some(pod),
+            _ => None,
+        })
+    }
+
+    /// The HTTPRoutes, with their keys and where they were written.
+    pub fn routes(&self) -> impl Iterator<Item = (&Key, &Origin, &HttpRoute)> {
+        self.objects.values().filter_map(|entry| match &entry.object {
+            Object::Route(route) => Some((&entry.key, &entry.origin, route)),
+            _ => None,
+        })
+    }
+
+    /// How many objects of each kind there are.
+    pub fn counts(&self) -> BTreeMap<&'static str, usize> {
+        let mut counts = BTreeMap::new();
+        for key in self.objects.keys() {
+            *counts.entry(key.kind).or_default() += 1;
+        }
+        counts
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::object::Parsed;
+    use crate::object::tests::{origin, yaml};
+
+    /// The world of these objects, all of which must be good.
+    pub(crate) fn world(objects: &[&str]) -> World {
+        let mut world = World::default();
+        for text in objects {
+            match crate::object::parse(&yaml(text), &origin()) {
+                Parsed::Good(entry, _) => world.apply(Event::Upsert(entry)),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        world.apply(Event::Synced);
+        world
+    }
+
+    #[test]
+    fn events_are_folded() {
+        let service = "{apiVersion: v1, kind: Service, metadata: {name: a}}";
+        let mut world = world(&[service, service]);
+        assert!(world.is_synced());
+        assert_eq!(world.counts(), BTreeMap::from([("Service", 1)]));
+        world.apply(Event::Delete(Key::sample("Service", "default", "a")));
+        assert_eq!(world.services().count(), 0);
+    }
+}
