@@ -53,14 +53,14 @@ fn ready(mesh: &Mesh) -> Answer {
 /// Sets the metrics that follow from the state at this moment.
 fn refresh(mesh: &Mesh) {
     let now = Instant::now();
-    mesh.metrics.config_staleness.set(mesh.status.staleness().as_secs_f64());
+    mesh.metrics.sync.staleness.set(mesh.status.staleness().as_secs_f64());
     // Services that are gone keep no series.
-    mesh.metrics.endpoints.reset();
+    mesh.metrics.http.endpoints.reset();
     for service in mesh.table().services() {
         let all = || service.ports.iter().flat_map(|port| &port.endpoints);
         let ejected = all().filter(|endpoint| endpoint.health.is_ejected(now)).count();
         let set = |state, number: usize| {
-            let gauge = mesh.metrics.endpoints.with_label_values(&[&*service.label, state]);
+            let gauge = mesh.metrics.http.endpoints.with_label_values(&[&*service.label, state]);
             gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
         };
         set("ready", all().count() - ejected);

@@ -65,7 +65,7 @@ impl Exchange {
         direction: Direction,
         request: &http::Request<B>,
     ) -> Box<Self> {
-        mesh.metrics.requests_in_flight.with_label_values(&[direction.as_str()]).inc();
+        mesh.metrics.http.requests_in_flight.with_label_values(&[direction.as_str()]).inc();
         Box::new(Self {
             mesh: Arc::clone(mesh),
             direction,
@@ -125,7 +125,7 @@ impl Exchange {
     /// A retry was wanted and not made.
     pub fn retry_denied(&self, reason: &str) {
         let (service, route) = self.labels();
-        self.mesh.metrics.retries_denied.with_label_values(&[service, route, reason]).inc();
+        self.mesh.metrics.http.retries_denied.with_label_values(&[service, route, reason]).inc();
     }
 
     /// The head of the response is about to be sent.
@@ -176,11 +176,12 @@ impl Exchange {
     fn count(&self, took: f64, direction: &str, status: Option<u16>) {
         let (service, route) = self.labels();
         let metrics = &self.mesh.metrics;
-        metrics.requests_in_flight.with_label_values(&[direction]).dec();
+        metrics.http.requests_in_flight.with_label_values(&[direction]).dec();
         let status = status.map(|status| status.to_string()).unwrap_or_default();
         let grpc_status = self.grpc_status.map(|status| status.to_string()).unwrap_or_default();
         let error = self.error.map_or("", ErrorCode::as_str);
         metrics
+            .http
             .requests
             .with_label_values(&[
                 direction,
@@ -192,7 +193,7 @@ impl Exchange {
                 self.tls.as_str(),
             ])
             .inc();
-        metrics.request_duration.with_label_values(&[direction, service, route]).observe(took);
+        metrics.http.request_duration.with_label_values(&[direction, service, route]).observe(took);
     }
 
     fn log(&self, took: f64, direction: &'static str, status: Option<u16>) {

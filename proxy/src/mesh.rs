@@ -53,7 +53,8 @@ pub struct Credentials {
 impl Mesh {
     /// A sidecar that knows nothing yet.
     pub fn new(config: Config, metrics: Metrics, tracing: Tracing, discovery: Discovery) -> Self {
-        let access_log = AccessLog::start(config.access_log, metrics.access_log_dropped.clone());
+        let access_log =
+            AccessLog::start(config.access_log, metrics.process.access_log_dropped.clone());
         let own = config.registration.as_ref().map(|own| own.service.to_string());
         Self {
             own_label: own.unwrap_or_else(|| "unknown".into()).into(),
@@ -78,7 +79,7 @@ impl Mesh {
     /// Puts a Table of `resources` in force, with the live state of the one before.
     pub fn publish(&self, resources: &Resources) {
         let next = Table::build(&self.table.load(), resources, Instant::now());
-        self.metrics.config_publication.set(i64::try_from(next.publication()).unwrap_or(i64::MAX));
+        self.metrics.sync.publication.set(i64::try_from(next.publication()).unwrap_or(i64::MAX));
         self.table.store(Arc::new(next));
     }
 
@@ -105,7 +106,7 @@ impl Mesh {
 
     /// Puts a newer identity in force; open connections keep the one they began with.
     pub fn install(&self, identity: Identity) {
-        self.metrics.certificate_expiry.set(epoch_seconds(identity.not_after()));
+        self.metrics.tls.certificate_expiry.set(epoch_seconds(identity.not_after()));
         let server = identity.server_config(&[MESH_ALPN], ClientAuth::Required);
         self.credentials.store(Some(Arc::new(Credentials { identity, server })));
     }
@@ -117,7 +118,7 @@ impl Mesh {
 
     /// Notes that `endpoint` of `service` is left out of balancing for `time`.
     pub fn ejected(&self, service: &str, endpoint: &Endpoint, time: Duration) {
-        self.metrics.ejections.with_label_values(&[service]).inc();
+        self.metrics.http.ejections.with_label_values(&[service]).inc();
         let address = endpoint.target_address();
         let workload = &endpoint.workload;
         tracing::info!(service, %workload, %address, ?time, "endpoint ejected for its failures");

@@ -43,7 +43,7 @@ impl Session {
     pub fn open(mesh: &Arc<Mesh>, direction: Direction, service: Arc<str>) -> Self {
         let labels = [direction.as_str(), &*service];
         let metrics = &mesh.metrics;
-        metrics.tcp_open.with_label_values(&labels).inc();
+        metrics.tcp.open.with_label_values(&labels).inc();
         Self {
             mesh: Arc::clone(mesh),
             direction,
@@ -52,8 +52,8 @@ impl Session {
             peer: None,
             endpoint: None,
             attempts: 0,
-            received: metrics.tcp_received.with_label_values(&labels),
-            sent: metrics.tcp_sent.with_label_values(&labels),
+            received: metrics.tcp.received.with_label_values(&labels),
+            sent: metrics.tcp.sent.with_label_values(&labels),
             bytes: (0, 0),
             error: None,
             service,
@@ -93,11 +93,11 @@ impl Drop for Session {
     fn drop(&mut self) {
         let direction = self.direction.as_str();
         let metrics = &self.mesh.metrics;
-        metrics.tcp_open.with_label_values(&[direction, &self.service]).dec();
+        metrics.tcp.open.with_label_values(&[direction, &self.service]).dec();
         let error = self.error.as_ref().map(|error| error.code);
         let code = error.map_or("", ErrorCode::as_str);
         let labels = [direction, &self.service, code, self.tls.as_str()];
-        metrics.tcp_connections.with_label_values(&labels).inc();
+        metrics.tcp.connections.with_label_values(&labels).inc();
         if !self.mesh.access_log.wants(error.is_some()) {
             return;
         }

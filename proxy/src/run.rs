@@ -54,7 +54,7 @@ fn run(config: Config, log: daemon::log::LogArgs) -> anyhow::Result<()> {
         let mut terminate = Terminate::new().context("cannot listen for signals")?;
         let tracing = start_telemetry(&config, log)?;
         let metrics = Metrics::new().context("cannot register the metrics")?;
-        count_panics(metrics.panics.clone());
+        count_panics(metrics.process.panics.clone());
         let listeners = listen(&config)?;
         let admin_listener = TcpListener::from_std(daemon::listen::tcp(
             config.at(config.ports.admin),

@@ -120,7 +120,7 @@ async fn accept(
         match accepted {
             Ok(socket) => hand_over(desks, Accepted { port, socket, permit }),
             Err(error) => {
-                mesh.metrics.accept_errors.inc();
+                mesh.metrics.process.accept_errors.inc();
                 tracing::warn!(%error, port = port.as_str(), "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -183,7 +183,8 @@ impl Open {
         connections: Arc<AtomicUsize>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let gauge = worker.mesh.metrics.connections_open.with_label_values(&[port.as_str()]);
+        let gauge =
+            worker.mesh.metrics.process.connections_open.with_label_values(&[port.as_str()]);
         gauge.inc();
         Self { gauge, connections, _running: worker.mesh.drain.run(), _permit: permit }
     }

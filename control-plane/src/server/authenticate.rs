@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use certs::{TokenError, TokenVerifier};
 use model::name::Label;
-use model::spiffe::{SpiffeId, TrustDomain};
+use model::spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -45,6 +45,8 @@ enum Refused {
     Scheme,
     #[error("the join token is not accepted: {0}")]
     Token(#[from] TokenError),
+    #[error("the join token names nobody of this mesh: {0}")]
+    Account(#[from] SpiffeIdError),
     #[error("the identity {0} names no namespace and service account of {1}")]
     Foreign(SpiffeId, TrustDomain),
 }
@@ -86,7 +88,7 @@ impl Authenticator {
             return Err(Refused::Scheme);
         }
         let account = self.tokens.verify(token.trim(), SystemTime::now())?;
-        account.spiffe_id(&self.trust_domain).map_err(|_| Refused::Scheme)
+        Ok(account.spiffe_id(&self.trust_domain)?)
     }
 
     /// Whether this address was not heard of for a while: a sidecar with a bad token tries again

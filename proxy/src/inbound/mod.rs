@@ -41,11 +41,11 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
     let (io, peer) = match accept(&worker, socket).await {
         Ok(accepted) => accepted,
         Err(error) => {
-            worker.mesh.metrics.handshake_failed(Direction::Inbound, error.code);
+            worker.mesh.metrics.tls.handshake_failed(Direction::Inbound, error.code);
             return tracing::debug!(%error, "inbound: handshake failed");
         }
     };
-    worker.mesh.metrics.handshake_done(Direction::Inbound, started.elapsed());
+    worker.mesh.metrics.tls.handshake_done(Direction::Inbound, started.elapsed());
     let drain = worker.mesh.drain.clone();
     let caller = Caller::Mesh(peer);
     let handle = move |request| dispatch(worker.clone(), caller.clone(), request);

@@ -100,7 +100,7 @@ pub async fn send(
             return result;
         };
         let (service, route) = exchange.labels();
-        worker.mesh.metrics.retries.with_label_values(&[service, route, &reason]).inc();
+        worker.mesh.metrics.http.retries.with_label_values(&[service, route, &reason]).inc();
         // The failed response, if there is one, is not read any further.
         drop(result);
         sleep(wait).await;

@@ -117,7 +117,7 @@ async fn reach(
         match result {
             Err(error) if error.code.not_processed() && tried.len() < MAX_ATTEMPTS => {
                 let metrics = &worker.mesh.metrics;
-                metrics.retries.with_label_values(&[service, "", error.code.as_str()]).inc();
+                metrics.http.retries.with_label_values(&[service, "", error.code.as_str()]).inc();
             }
             result => return result,
         }

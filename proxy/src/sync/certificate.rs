@@ -81,7 +81,7 @@ impl Certificates {
         let lifetime = identity.not_after().duration_since(now).unwrap_or_default();
         tracing::info!(id = %identity.id(), ?lifetime, "certificate received");
         mesh.install(identity);
-        mesh.metrics.certificate_renewals.with_label_values(&["ok"]).inc();
+        mesh.metrics.tls.certificate_renewals.with_label_values(&["ok"]).inc();
         Ok(())
     }
 
@@ -101,7 +101,7 @@ impl Certificates {
     /// The stream ended: what was asked for on it will not come.
     pub(super) fn forget_pending(&mut self, metrics: &Metrics) {
         if self.pending.take().is_some() {
-            metrics.certificate_renewals.with_label_values(&["error"]).inc();
+            metrics.tls.certificate_renewals.with_label_values(&["error"]).inc();
         }
     }
 }

@@ -40,7 +40,7 @@ pub async fn run(mesh: Arc<Mesh>, mut requests: Requests) {
             stream::run(&mesh, proof, &mut snapshot, &mut certificates, &mut requests).await;
         certificates.forget_pending(&mesh.metrics);
         mesh.status.lost(&ended);
-        mesh.metrics.control_plane_connected.set(0);
+        mesh.metrics.sync.connected.set(0);
         if begun.elapsed() > GOOD_LIFE {
             failures = 0;
         }

@@ -75,7 +75,7 @@ pub(super) async fn run(
         Ok(opened) => opened,
         Err(error) => return error,
     };
-    mesh.metrics.control_plane_connected.set(1);
+    mesh.metrics.sync.connected.set(1);
     mesh.status.connected();
     tracing::info!(control_plane = mesh.config.control_plane.address, "stream opened");
     let mut stream = Stream { mesh, said, snapshot, certificates, requests, registered };
@@ -173,15 +173,15 @@ impl Stream<'_> {
     /// State first, then the waiters, then the acknowledgement: only what is held is confirmed.
     async fn update(&mut self, update: proto::Update) -> Result<(), StreamError> {
         let metrics = &self.mesh.metrics;
-        metrics.config_updates.inc();
-        metrics.config_resources_received.inc_by(update.resources.len() as u64);
-        metrics.config_update_timestamp.set(epoch_seconds(SystemTime::now()));
+        metrics.sync.updates.inc();
+        metrics.sync.resources_received.inc_by(update.resources.len() as u64);
+        metrics.sync.update_timestamp.set(epoch_seconds(SystemTime::now()));
         let nonce = update.nonce;
         let applied = self.snapshot.apply(update);
         self.mesh.publish(self.snapshot.resources());
         self.requests.published.send_replace(());
         for rejected in &applied.rejected {
-            metrics.config_resources_rejected.inc();
+            metrics.sync.resources_rejected.inc();
             tracing::error!(
                 name = rejected.name,
                 version = rejected.version,

@@ -3,15 +3,26 @@
 //! Every label value comes from the configuration or from a closed list, never from a client:
 //! a Service that nobody configured is counted as `unknown`.
 
-use std::time::{Duration, SystemTime};
+mod http;
+mod process;
+mod sync;
+mod tcp;
+mod tls;
 
-use model::code::ErrorCode;
+use std::time::SystemTime;
+
 use prometheus::core::{Collector, GenericCounter, GenericGauge};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
+
+pub use http::HttpMetrics;
+pub use process::ProcessMetrics;
+pub use sync::SyncMetrics;
+pub use tcp::TcpMetrics;
+pub use tls::TlsMetrics;
 
 /// Upper bounds of the latency histograms, in seconds: 1 ms to 60 s.
 const LATENCY_BUCKETS: [f64; 16] =
@@ -55,37 +66,16 @@ impl Tls {
     }
 }
 
-/// Handles to every metric.
+/// Handles to every metric, by what they are of.
 #[derive(Debug)]
-#[allow(missing_docs)] // the help text at its registration documents each
+#[allow(missing_docs)] // each field's type says what it is
 pub struct Metrics {
     pub registry: Registry,
-    pub requests: IntCounterVec,
-    pub request_duration: HistogramVec,
-    pub requests_in_flight: IntGaugeVec,
-    pub retries: IntCounterVec,
-    pub retries_denied: IntCounterVec,
-    pub ejections: IntCounterVec,
-    pub endpoints: IntGaugeVec,
-    pub tcp_connections: IntCounterVec,
-    pub tcp_open: IntGaugeVec,
-    pub tcp_received: IntCounterVec,
-    pub tcp_sent: IntCounterVec,
-    pub tls_handshakes: IntCounterVec,
-    pub tls_handshake_duration: HistogramVec,
-    pub connections_open: IntGaugeVec,
-    pub accept_errors: IntCounter,
-    pub certificate_expiry: Gauge,
-    pub certificate_renewals: IntCounterVec,
-    pub control_plane_connected: IntGauge,
-    pub config_publication: IntGauge,
-    pub config_updates: IntCounter,
-    pub config_resources_received: IntCounter,
-    pub config_resources_rejected: IntCounter,
-    pub config_update_timestamp: Gauge,
-    pub config_staleness: Gauge,
-    pub access_log_dropped: IntCounter,
-    pub panics: IntCounter,
+    pub http: HttpMetrics,
+    pub tcp: TcpMetrics,
+    pub tls: TlsMetrics,
+    pub sync: SyncMetrics,
+    pub process: ProcessMetrics,
 }
 
 impl Metrics {
@@ -94,170 +84,17 @@ impl Metrics {
     /// # Errors
     /// When two have the same name, which a test excludes.
     pub fn new() -> prometheus::Result<Self> {
-        let r = Registry::new();
-        r.register(Box::new(ProcessCollector::for_self()))?;
-        build_info(&r)?;
+        let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        build_info(&registry)?;
         Ok(Self {
-            requests: counters(
-                &r,
-                "pillion_requests_total",
-                "HTTP requests ended, by what their client got.",
-                &["direction", "service", "route", "status", "grpc_status", "error", "tls"],
-            )?,
-            request_duration: histograms(
-                &r,
-                "pillion_request_duration_seconds",
-                "Time from a request's head to the end of its response.",
-                &["direction", "service", "route"],
-            )?,
-            requests_in_flight: gauges(
-                &r,
-                "pillion_requests_in_flight",
-                "HTTP requests under way.",
-                &["direction"],
-            )?,
-            retries: counters(
-                &r,
-                "pillion_retries_total",
-                "Attempts after the first, by why the one before failed.",
-                &["service", "route", "reason"],
-            )?,
-            retries_denied: counters(
-                &r,
-                "pillion_retries_denied_total",
-                "Retries wanted and not made: the budget was spent, or the body too large to be sent again.",
-                &["service", "route", "reason"],
-            )?,
-            ejections: counters(
-                &r,
-                "pillion_ejections_total",
-                "Endpoints taken out of balancing for consecutive failures.",
-                &["service"],
-            )?,
-            endpoints: gauges(
-                &r,
-                "pillion_endpoints",
-                "Endpoints of the Services in use, by state (ready, ejected).",
-                &["service", "state"],
-            )?,
-            tcp_connections: counters(
-                &r,
-                "pillion_tcp_connections_total",
-                "TCP connections carried and ended.",
-                &["direction", "service", "error", "tls"],
-            )?,
-            tcp_open: gauges(
-                &r,
-                "pillion_tcp_connections_open",
-                "TCP connections carried at this moment.",
-                &["direction", "service"],
-            )?,
-            tcp_received: counters(
-                &r,
-                "pillion_tcp_received_bytes_total",
-                "Bytes that clients of carried TCP connections sent.",
-                &["direction", "service"],
-            )?,
-            tcp_sent: counters(
-                &r,
-                "pillion_tcp_sent_bytes_total",
-                "Bytes sent to clients of carried TCP connections.",
-                &["direction", "service"],
-            )?,
-            tls_handshakes: counters(
-                &r,
-                "pillion_tls_handshakes_total",
-                "TLS handshakes between sidecars, by result (ok, or why not).",
-                &["direction", "result"],
-            )?,
-            tls_handshake_duration: histograms(
-                &r,
-                "pillion_tls_handshake_duration_seconds",
-                "Time of successful TLS handshakes between sidecars.",
-                &["direction"],
-            )?,
-            connections_open: gauges(
-                &r,
-                "pillion_connections_open",
-                "Connections accepted and not closed yet, by port.",
-                &["port"],
-            )?,
-            accept_errors: counter(
-                &r,
-                "pillion_accept_errors_total",
-                "Connections that could not be accepted (out of descriptors, aborted).",
-            )?,
-            certificate_expiry: gauge(
-                &r,
-                "pillion_certificate_expiry_timestamp_seconds",
-                "When this sidecar's certificate ends, in seconds since the epoch; 0 without one.",
-            )?,
-            certificate_renewals: counters(
-                &r,
-                "pillion_certificate_renewals_total",
-                "Certificates asked for, by result (ok, error).",
-                &["result"],
-            )?,
-            control_plane_connected: int_gauge(
-                &r,
-                "pillion_control_plane_connected",
-                "1 while the stream to the control plane is open.",
-            )?,
-            config_publication: int_gauge(
-                &r,
-                "pillion_config_publication",
-                "Number of the publication in use.",
-            )?,
-            config_updates: counter(
-                &r,
-                "pillion_config_updates_total",
-                "Updates received from the control plane.",
-            )?,
-            config_resources_received: counter(
-                &r,
-                "pillion_config_resources_received_total",
-                "Resources received from the control plane, over all updates.",
-            )?,
-            config_resources_rejected: counter(
-                &r,
-                "pillion_config_resources_rejected_total",
-                "Resources refused (NACK); the last good ones stay in use.",
-            )?,
-            config_update_timestamp: gauge(
-                &r,
-                "pillion_config_last_update_timestamp_seconds",
-                "When the last update came, in seconds since the epoch; 0 before the first.",
-            )?,
-            config_staleness: gauge(
-                &r,
-                "pillion_config_staleness_seconds",
-                "Time since the stream to the control plane was lost; 0 while it is open.",
-            )?,
-            access_log_dropped: counter(
-                &r,
-                "pillion_access_log_dropped_total",
-                "Lines of the access log dropped because standard error was too slow.",
-            )?,
-            panics: counter(
-                &r,
-                "pillion_panics_total",
-                "Defects caught: each ended one connection.",
-            )?,
-            registry: r,
+            http: HttpMetrics::new(&registry)?,
+            tcp: TcpMetrics::new(&registry)?,
+            tls: TlsMetrics::new(&registry)?,
+            sync: SyncMetrics::new(&registry)?,
+            process: ProcessMetrics::new(&registry)?,
+            registry,
         })
-    }
-
-    /// One TLS handshake that succeeded after `took`.
-    pub fn handshake_done(&self, direction: Direction, took: Duration) {
-        self.tls_handshakes.with_label_values(&[direction.as_str(), "ok"]).inc();
-        self.tls_handshake_duration
-            .with_label_values(&[direction.as_str()])
-            .observe(took.as_secs_f64());
-    }
-
-    /// One TLS handshake that failed.
-    pub fn handshake_failed(&self, direction: Direction, code: ErrorCode) {
-        self.tls_handshakes.with_label_values(&[direction.as_str(), code.as_str()]).inc();
     }
 }
 
@@ -319,13 +156,17 @@ fn histograms(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use model::code::ErrorCode;
+
     use super::*;
 
     #[test]
     fn every_metric_registers_once() {
         let metrics = Metrics::new().unwrap();
-        metrics.handshake_done(Direction::Inbound, Duration::from_millis(2));
-        metrics.handshake_failed(Direction::Outbound, ErrorCode::TlsCertExpired);
+        metrics.tls.handshake_done(Direction::Inbound, Duration::from_millis(2));
+        metrics.tls.handshake_failed(Direction::Outbound, ErrorCode::TlsCertExpired);
         let names: Vec<_> =
             metrics.registry.gather().iter().map(|f| f.name().to_string()).collect();
         assert!(names.contains(&"pillion_tls_handshakes_total".to_string()), "{names:?}");
@@ -340,7 +181,15 @@ mod tests {
                 !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
             })
         };
-        let names: Vec<_> = include_str!("metrics.rs").split('"').filter(is_name).collect();
+        let sources = [
+            include_str!("metrics/http.rs"),
+            include_str!("metrics/process.rs"),
+            include_str!("metrics/sync.rs"),
+            include_str!("metrics/tcp.rs"),
+            include_str!("metrics/tls.rs"),
+        ];
+        let names: Vec<_> =
+            sources.iter().flat_map(|source| source.split('"')).filter(is_name).collect();
         assert!(names.len() > 20, "the names are found: {names:?}");
         for name in names {
             assert!(page.contains(&format!("| `{name}` |")), "docs/METRICS.md has no {name}");

@@ -61,8 +61,8 @@ pub async fn mesh(
         )),
     };
     match &result {
-        Ok(_) => metrics.handshake_done(Direction::Outbound, started.elapsed()),
-        Err(error) => metrics.handshake_failed(Direction::Outbound, error.code),
+        Ok(_) => metrics.tls.handshake_done(Direction::Outbound, started.elapsed()),
+        Err(error) => metrics.tls.handshake_failed(Direction::Outbound, error.code),
     }
     result
 }

@@ -1,0 +1,44 @@
+//! Of the sidecar as a process.
+
+use prometheus::{IntCounter, IntGaugeVec, Registry};
+
+use super::{counter, gauges};
+
+/// Of the sidecar as a process.
+#[derive(Debug)]
+#[allow(missing_docs)] // the help text at its registration documents each
+pub struct ProcessMetrics {
+    pub connections_open: IntGaugeVec,
+    pub accept_errors: IntCounter,
+    pub access_log_dropped: IntCounter,
+    pub panics: IntCounter,
+}
+
+impl ProcessMetrics {
+    /// The metrics, registered at `r`.
+    pub(super) fn new(r: &Registry) -> prometheus::Result<Self> {
+        Ok(Self {
+            connections_open: gauges(
+                r,
+                "pillion_connections_open",
+                "Connections accepted and not closed yet, by port.",
+                &["port"],
+            )?,
+            accept_errors: counter(
+                r,
+                "pillion_accept_errors_total",
+                "Connections that could not be accepted (out of descriptors, aborted).",
+            )?,
+            access_log_dropped: counter(
+                r,
+                "pillion_access_log_dropped_total",
+                "Lines of the access log dropped because standard error was too slow.",
+            )?,
+            panics: counter(
+                r,
+                "pillion_panics_total",
+                "Defects caught: each ended one connection.",
+            )?,
+        })
+    }
+}
