@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::name::ServiceName;
 use crate::service::Protocol;
 
 /// The inbound side of one workload.
@@ -18,4 +19,6 @@ pub struct InboundPort {
     pub port: u16,
     /// What it speaks, as far as an object says.
     pub protocol: Protocol,
+    /// The Service that names it, the first by name where several do.
+    pub service: ServiceName,
 }

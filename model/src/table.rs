@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::budget::RetryBudget;
 use crate::endpoint::{Endpoint, EndpointKey};
-use crate::inbound::Inbound;
+use crate::inbound::{Inbound, InboundPort};
 use crate::name::ServiceName;
 use crate::route::{Router, ServiceRoutes};
 use crate::service::{Protocol, Service, ServicePort};
@@ -37,8 +37,17 @@ pub struct Table {
     services: HashMap<ServiceName, Arc<ServiceEntry>>,
     absent: HashSet<ServiceName>,
     addresses: HashMap<IpAddr, ServiceName>,
-    inbound: Inbound,
+    inbound: Vec<InboundEntry>,
     publication: u64,
+}
+
+/// One port of the sidecar's own application.
+#[derive(Debug)]
+pub struct InboundEntry {
+    /// The Service that names it, as metrics and logs show it.
+    pub label: Arc<str>,
+    /// The port as published.
+    pub port: InboundPort,
 }
 
 /// What the Table knows of a Service.
@@ -99,7 +108,7 @@ impl Table {
             services,
             addresses,
             absent: resources.absent.iter().cloned().collect(),
-            inbound: resources.inbound.clone(),
+            inbound: resources.inbound.ports.iter().map(InboundEntry::new).collect(),
             publication: resources.publication,
         }
     }
@@ -123,14 +132,25 @@ impl Table {
         self.services.values()
     }
 
-    /// The sidecar's own workload.
-    pub const fn inbound(&self) -> &Inbound {
+    /// The application's ports that a Service names.
+    pub fn inbound(&self) -> &[InboundEntry] {
         &self.inbound
+    }
+
+    /// The application's port of this number, where a Service names it.
+    pub fn inbound_port(&self, port: u16) -> Option<&InboundEntry> {
+        self.inbound.iter().find(|entry| entry.port.port == port)
     }
 
     /// The publication that this Table was built from.
     pub const fn publication(&self) -> u64 {
         self.publication
+    }
+}
+
+impl InboundEntry {
+    fn new(port: &InboundPort) -> Self {
+        Self { label: port.service.to_string().into(), port: port.clone() }
     }
 }
 

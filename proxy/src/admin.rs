@@ -8,6 +8,7 @@ use daemon::admin::{Answer, is_local, json, metrics, text};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use model::endpoint::Endpoint;
+use model::inbound::InboundPort;
 use model::service::Protocol;
 use model::table::{PortEntry, ServiceEntry};
 use serde::Serialize;
@@ -75,7 +76,7 @@ struct ConfigView {
     control_plane: String,
     publication: u64,
     services: Vec<ServiceView>,
-    inbound: model::inbound::Inbound,
+    inbound: Vec<InboundPort>,
 }
 
 #[derive(Serialize)]
@@ -124,7 +125,7 @@ fn config(mesh: &Mesh) -> Answer {
         control_plane: mesh.status.describe(),
         publication: table.publication(),
         services,
-        inbound: table.inbound().clone(),
+        inbound: table.inbound().iter().map(|entry| entry.port.clone()).collect(),
     };
     match serde_json::to_vec_pretty(&view) {
         Ok(body) => json(StatusCode::OK, body),

@@ -1,6 +1,7 @@
 //! What a sidecar lets in.
 
 use model::inbound::{Inbound, InboundPort};
+use model::name::ServiceNameError;
 
 use crate::error::{DecodeError, each, port};
 use crate::proto;
@@ -11,6 +12,7 @@ pub fn encode(inbound: &Inbound) -> proto::Inbound {
     let encode_port = |port: &InboundPort| proto::InboundPort {
         port: port.port.into(),
         protocol: encode_protocol(port.protocol),
+        service: port.service.to_string(),
     };
     proto::Inbound { ports: inbound.ports.iter().map(encode_port).collect() }
 }
@@ -24,6 +26,10 @@ pub fn decode(message: proto::Inbound) -> Result<Inbound, DecodeError> {
         Ok(InboundPort {
             port: port(message.port).map_err(|fault| DecodeError::at("port", fault))?,
             protocol: decode_protocol(message.protocol),
+            service: message
+                .service
+                .parse()
+                .map_err(|error: ServiceNameError| DecodeError::at("service", error))?,
         })
     })?;
     Ok(Inbound { ports })
@@ -37,7 +43,8 @@ mod tests {
 
     #[test]
     fn what_is_encoded_decodes_to_the_same() {
-        let port = |port, protocol| InboundPort { port, protocol };
+        let service: model::name::ServiceName = "shop/api".parse().unwrap();
+        let port = |port, protocol| InboundPort { port, protocol, service: service.clone() };
         let inbound =
             Inbound { ports: vec![port(8080, Protocol::Http2), port(9, Protocol::Opaque)] };
         assert_eq!(decode(encode(&inbound)), Ok(inbound));
@@ -45,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_bad_port_is_named() {
-        let port = proto::InboundPort { port: 70_000, protocol: 0 };
+        let port = proto::InboundPort { port: 70_000, protocol: 0, service: "shop/api".into() };
         let error = decode(proto::Inbound { ports: vec![port] }).unwrap_err();
         assert_eq!(error.to_string(), "ports[0].port: 70000 is no port (1 to 65535)");
     }

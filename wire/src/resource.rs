@@ -204,7 +204,11 @@ mod tests {
     use super::*;
 
     fn bodies() -> [(&'static str, Body); 3] {
-        let port = InboundPort { port: 8080, protocol: Protocol::Http1 };
+        let port = InboundPort {
+            port: 8080,
+            protocol: Protocol::Http1,
+            service: "shop/api".parse().unwrap(),
+        };
         [
             ("shop/api", Body::Service(service::tests::sample())),
             ("shop/api", Body::Routes(routes::tests::sample())),

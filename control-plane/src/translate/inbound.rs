@@ -16,15 +16,20 @@ pub(super) fn translate(
     behind: &Behind,
     services: &BTreeMap<ServiceName, Service>,
 ) -> BTreeMap<IpAddr, Inbound> {
-    let mut ports: BTreeMap<IpAddr, BTreeMap<u16, Protocol>> = BTreeMap::new();
-    let mut add = |address: IpAddr, port: u16, protocol: Protocol| {
-        let known = ports.entry(address).or_default().entry(port).or_default();
-        if *known == Protocol::Detect {
-            *known = protocol;
+    let mut ports: BTreeMap<IpAddr, BTreeMap<u16, InboundPort>> = BTreeMap::new();
+    let mut add = |address: IpAddr, port: u16, protocol: Protocol, service: &ServiceName| {
+        let known = ports.entry(address).or_default().entry(port);
+        let known =
+            known.or_insert_with(|| InboundPort { port, protocol, service: service.clone() });
+        if known.protocol == Protocol::Detect {
+            known.protocol = protocol;
+        }
+        if *service < known.service {
+            known.service = service.clone();
         }
     };
     for lease in leases {
-        add(lease.address, lease.app_port, lease.protocol);
+        add(lease.address, lease.app_port, lease.protocol, &lease.service);
     }
     for (name, candidates) in behind {
         let protocol = |number: u16| {
@@ -34,12 +39,11 @@ pub(super) fn translate(
         };
         for endpoint in candidates.iter().map(|candidate| &candidate.endpoint) {
             for target in &endpoint.targets {
-                add(endpoint.address, target.target, protocol(target.port));
+                add(endpoint.address, target.target, protocol(target.port), name);
             }
         }
     }
-    let inbound = |ports: BTreeMap<u16, Protocol>| Inbound {
-        ports: ports.into_iter().map(|(port, protocol)| InboundPort { port, protocol }).collect(),
-    };
+    let inbound =
+        |ports: BTreeMap<u16, InboundPort>| Inbound { ports: ports.into_values().collect() };
     ports.into_iter().map(|(address, ports)| (address, inbound(ports))).collect()
 }

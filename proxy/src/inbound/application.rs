@@ -1,6 +1,7 @@
 //! The application's ports: what a caller may reach through this sidecar.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use model::code::ErrorCode;
 use model::service::Protocol;
@@ -9,12 +10,14 @@ use crate::error::ProxyError;
 use crate::mesh::Mesh;
 
 /// One port of the application behind this sidecar.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Application {
     /// Where it listens.
     pub address: SocketAddr,
     /// What it speaks, as far as anybody says.
     pub protocol: Protocol,
+    /// The Service that it stands behind, as metrics and logs show it.
+    pub service: Arc<str>,
 }
 
 impl Application {
@@ -30,14 +33,18 @@ impl Application {
             let detail = format!("port {port} is the sidecar's own");
             return Err(ProxyError::new(ErrorCode::LoopDetected, detail));
         }
-        if app.port == Some(port) {
-            return Ok(Self { address, protocol: app.protocol });
-        }
         let table = mesh.table();
-        let named = table.inbound().ports.iter().find(|named| named.port == port);
-        named.map(|named| Self { address, protocol: named.protocol }).ok_or_else(|| {
+        let named = table.inbound_port(port);
+        if named.is_none() && app.port != Some(port) {
             let detail = format!("no Service and no --app-port names port {port} here");
-            ProxyError::new(ErrorCode::PortDenied, detail)
-        })
+            return Err(ProxyError::new(ErrorCode::PortDenied, detail));
+        }
+        let typed = (app.port == Some(port)).then_some(app.protocol);
+        let protocol = typed
+            .filter(|protocol| *protocol != Protocol::Detect)
+            .or_else(|| named.map(|named| named.port.protocol))
+            .unwrap_or_default();
+        let service = named.map_or_else(|| mesh.own_label(), |named| Arc::clone(&named.label));
+        Ok(Self { address, protocol, service })
     }
 }

@@ -45,6 +45,7 @@ async fn forward(
     let target = Target::read(worker, caller, &parts)?;
     let application = Application::find(&worker.mesh, target.port)?;
     exchange.endpoint = Some(application.address);
+    exchange.service = Some(application.service);
 
     let body = if body.is_end_stream() { RequestBody::Empty } else { RequestBody::Stream(body) };
     let mut request = Request::new(body);

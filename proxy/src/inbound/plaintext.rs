@@ -1,5 +1,6 @@
 //! The inbound plaintext port: what comes without the mesh, where policy lets it in.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use model::code::ErrorCode;
@@ -31,9 +32,9 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
         return tunnel::carry(&worker, Caller::Plaintext, socket, application).await;
     }
     if application.protocol == Protocol::Detect
-        && let First::Server(upstream) = first(&socket, &worker, application).await
+        && let First::Server(upstream) = first(&socket, &worker, application.address).await
     {
-        let session = Session::open(&mesh, Direction::Inbound, mesh.own_label());
+        let session = Session::open(&mesh, Direction::Inbound, application.service);
         return session.relay(socket, upstream).await;
     }
     serve_client_first(worker, socket, application).await;
@@ -77,10 +78,10 @@ enum First {
 
 /// Waits, without a timer, until one of the two says something. An application that cannot be
 /// reached leaves the word to the client, who then gets the error.
-async fn first(client: &TcpStream, worker: &Worker, application: Application) -> First {
+async fn first(client: &TcpStream, worker: &Worker, application: SocketAddr) -> First {
     let server = async {
         let limit = worker.mesh.config.connect_timeout;
-        let upstream = connect::tcp(application.address, limit).await.ok()?;
+        let upstream = connect::tcp(application, limit).await.ok()?;
         upstream.readable().await.ok()?;
         Some(upstream)
     };

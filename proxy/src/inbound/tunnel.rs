@@ -1,6 +1,8 @@
 //! Bytes that nobody looks into, on their way in: CONNECT streams of other sidecars (HBONE), and
 //! plaintext connections that speak no HTTP.
 
+use std::sync::Arc;
+
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -20,10 +22,13 @@ use crate::worker::Worker;
 
 /// Answers a CONNECT of another sidecar: once the application is reached, 200 and then bytes.
 pub async fn handle(worker: &Worker, peer: SpiffeId, request: Request<Incoming>) -> Response<Body> {
-    let mut session = open(worker, &Caller::Mesh(peer));
-    let reached = match target(worker, &request) {
-        Ok(application) => reach(worker, &mut session, application).await,
-        Err(error) => Err(error),
+    let (mut session, reached) = match target(worker, &request) {
+        Ok(application) => {
+            let mut session = open(worker, &Caller::Mesh(peer), Arc::clone(&application.service));
+            let reached = reach(worker, &mut session, &application).await;
+            (session, reached)
+        }
+        Err(error) => (open(worker, &Caller::Mesh(peer), worker.mesh.own_label()), Err(error)),
     };
     let upstream = match reached {
         Ok(upstream) => upstream,
@@ -49,15 +54,15 @@ pub async fn carry<I>(worker: &Worker, caller: Caller, io: I, application: Appli
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut session = open(worker, &caller);
-    match reach(worker, &mut session, application).await {
+    let mut session = open(worker, &caller, Arc::clone(&application.service));
+    match reach(worker, &mut session, &application).await {
         Ok(upstream) => session.relay(io, upstream).await,
         Err(error) => session.fail(error),
     }
 }
 
-fn open(worker: &Worker, caller: &Caller) -> Session {
-    let mut session = Session::open(&worker.mesh, Direction::Inbound, worker.mesh.own_label());
+fn open(worker: &Worker, caller: &Caller, service: Arc<str>) -> Session {
+    let mut session = Session::open(&worker.mesh, Direction::Inbound, service);
     if let Caller::Mesh(peer) = caller {
         session.tls = Tls::Mutual;
         session.peer = Some(peer.clone());
@@ -68,7 +73,7 @@ fn open(worker: &Worker, caller: &Caller) -> Session {
 async fn reach(
     worker: &Worker,
     session: &mut Session,
-    application: Application,
+    application: &Application,
 ) -> Result<tokio::net::TcpStream, ProxyError> {
     session.attempt(application.address, session.tls);
     connect::tcp(application.address, worker.mesh.config.connect_timeout).await
