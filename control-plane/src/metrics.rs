@@ -1,14 +1,16 @@
 //! What the control plane counts, for Prometheus.
 
-use prometheus::process_collector::ProcessCollector;
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use daemon::metrics::{counter, counters, gauges, histogram, int_gauge};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use wire::Kind;
 
 use crate::problem::{Cause, Problem};
 use crate::publish::Publication;
 use crate::world::World;
+
+/// Upper bounds of the histogram of publishing, in seconds.
+const PUBLISH_BUCKETS: [f64; 11] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 /// The metrics of a control plane.
 #[derive(Debug)]
@@ -39,43 +41,57 @@ impl Metrics {
     /// # Errors
     /// When two have one name, which is a defect.
     pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let registry = daemon::metrics::registry(env!("CARGO_PKG_VERSION"))?;
         let on = &registry;
         Ok(Self {
-            streams: gauge(on, "streams", "Streams of sidecars that are open.")?,
+            streams: int_gauge(on, "pillion_streams", "Streams of sidecars that are open.")?,
             handshake_failures: counter(
                 on,
-                "api_handshake_failures_total",
+                "pillion_api_handshake_failures_total",
                 "TLS handshakes with the API that failed.",
             )?,
             certificates_signed: counter(
                 on,
-                "certificates_signed_total",
+                "pillion_certificates_signed_total",
                 "Certificates signed for sidecars.",
             )?,
             publish_seconds: histogram(
                 on,
-                "publish_duration_seconds",
+                "pillion_publish_duration_seconds",
                 "Time to translate all objects and publish what changed.",
+                &PUBLISH_BUCKETS,
             )?,
-            updates: counter(on, "updates_total", "Updates sent to sidecars.")?,
-            pushed: counters(on, "pushed_resources_total", "Resources sent, by kind.", "kind")?,
+            updates: counter(on, "pillion_updates_total", "Updates sent to sidecars.")?,
+            pushed: counters(
+                on,
+                "pillion_pushed_resources_total",
+                "Resources sent, by kind.",
+                &["kind"],
+            )?,
             nacks: counters(
                 on,
-                "nacks_total",
+                "pillion_nacks_total",
                 "Resources that sidecars refused, by kind.",
-                "kind",
+                &["kind"],
             )?,
-            publication: gauge(
+            publication: int_gauge(
                 on,
-                "publication_number",
+                "pillion_publication_number",
                 "The number of the publication in force.",
             )?,
-            resources: gauges(on, "resources", "Resources published, by kind.", "kind")?,
-            objects: gauges(on, "objects", "Objects in force, by kind.", "kind")?,
-            problems: gauges(on, "problems", "Problems of the configuration, by cause.", "cause")?,
-            workloads: gauge(on, "registered_workloads", "Workloads that registered themselves.")?,
+            resources: gauges(on, "pillion_resources", "Resources published, by kind.", &["kind"])?,
+            objects: gauges(on, "pillion_objects", "Objects in force, by kind.", &["kind"])?,
+            problems: gauges(
+                on,
+                "pillion_problems",
+                "Problems of the configuration, by cause.",
+                &["cause"],
+            )?,
+            workloads: int_gauge(
+                on,
+                "pillion_registered_workloads",
+                "Workloads that registered themselves.",
+            )?,
             registry,
         })
     }
@@ -123,48 +139,18 @@ fn set(gauges: &IntGaugeVec, label: &str, count: usize) {
     gauges.with_label_values(&[label]).set(i64::try_from(count).unwrap_or(i64::MAX));
 }
 
-fn options(name: &str, help: &str) -> Opts {
-    Opts::new(format!("pillion_{name}"), help)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    let metric = IntGauge::with_opts(options(name, help))?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn gauges(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-) -> prometheus::Result<IntGaugeVec> {
-    let metric = IntGaugeVec::new(options(name, help), &[label])?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-    let metric = IntCounter::with_opts(options(name, help))?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn counters(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    label: &str,
-) -> prometheus::Result<IntCounterVec> {
-    let metric = IntCounterVec::new(options(name, help), &[label])?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn histogram(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Histogram> {
-    let buckets = vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
-    let options = HistogramOpts::from(options(name, help)).buckets(buckets);
-    let metric = Histogram::with_opts(options)?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_documentation_lists_every_metric() {
+        let page = include_str!("../../docs/METRICS.md");
+        let names: Vec<_> = include_str!("metrics.rs")
+            .split('"')
+            .filter(|text| text.starts_with("pillion_") && *text != "pillion_")
+            .collect();
+        assert!(names.len() > 10, "the names are found: {names:?}");
+        for name in names {
+            assert!(page.contains(&format!("| `{name}` |")), "docs/METRICS.md has no {name}");
+        }
+    }
 }

@@ -4,5 +4,6 @@
 pub mod admin;
 pub mod listen;
 pub mod log;
+pub mod metrics;
 pub mod settings;
 pub mod signal;

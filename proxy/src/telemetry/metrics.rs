@@ -11,12 +11,7 @@ mod tls;
 
 use std::time::SystemTime;
 
-use prometheus::core::{Collector, GenericCounter, GenericGauge};
-use prometheus::process_collector::ProcessCollector;
-use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
+use prometheus::Registry;
 
 pub use http::HttpMetrics;
 pub use process::ProcessMetrics;
@@ -84,9 +79,7 @@ impl Metrics {
     /// # Errors
     /// When two have the same name, which a test excludes.
     pub fn new() -> prometheus::Result<Self> {
-        let registry = Registry::new();
-        registry.register(Box::new(ProcessCollector::for_self()))?;
-        build_info(&registry)?;
+        let registry = daemon::metrics::registry(env!("CARGO_PKG_VERSION"))?;
         Ok(Self {
             http: HttpMetrics::new(&registry)?,
             tcp: TcpMetrics::new(&registry)?,
@@ -101,57 +94,6 @@ impl Metrics {
 /// Seconds since the epoch, for timestamps in metrics.
 pub fn epoch_seconds(time: SystemTime) -> f64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-fn build_info(registry: &Registry) -> prometheus::Result<()> {
-    let info =
-        gauges(registry, "pillion_build_info", "1, labelled with the version.", &["version"])?;
-    info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-    Ok(())
-}
-
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<C>,
-) -> prometheus::Result<C> {
-    let metric = metric?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn counter(r: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-    register(r, GenericCounter::new(name, help))
-}
-
-fn counters(
-    r: &Registry,
-    name: &str,
-    help: &str,
-    by: &[&str],
-) -> prometheus::Result<IntCounterVec> {
-    register(r, IntCounterVec::new(Opts::new(name, help), by))
-}
-
-fn gauge(r: &Registry, name: &str, help: &str) -> prometheus::Result<Gauge> {
-    register(r, GenericGauge::new(name, help))
-}
-
-fn int_gauge(r: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    register(r, GenericGauge::new(name, help))
-}
-
-fn gauges(r: &Registry, name: &str, help: &str, by: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    register(r, IntGaugeVec::new(Opts::new(name, help), by))
-}
-
-fn histograms(
-    r: &Registry,
-    name: &str,
-    help: &str,
-    by: &[&str],
-) -> prometheus::Result<HistogramVec> {
-    let opts = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec());
-    register(r, HistogramVec::new(opts, by))
 }
 
 #[cfg(test)]

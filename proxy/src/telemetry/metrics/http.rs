@@ -1,8 +1,9 @@
 //! Of HTTP requests: rate, errors, duration, retries.
 
+use daemon::metrics::{counters, gauges, histograms};
 use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
 
-use super::{counters, gauges, histograms};
+use super::LATENCY_BUCKETS;
 
 /// Of HTTP requests: rate, errors, duration, retries.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ impl HttpMetrics {
                 "pillion_request_duration_seconds",
                 "Time from a request's head to the end of its response.",
                 &["direction", "service", "route"],
+                &LATENCY_BUCKETS,
             )?,
             requests_in_flight: gauges(
                 r,

@@ -1,8 +1,7 @@
 //! Of the sidecar as a process.
 
+use daemon::metrics::{counter, gauges};
 use prometheus::{IntCounter, IntGaugeVec, Registry};
-
-use super::{counter, gauges};
 
 /// Of the sidecar as a process.
 #[derive(Debug)]

@@ -1,8 +1,7 @@
 //! Of the stream to the control plane and what it brought.
 
+use daemon::metrics::{counter, gauge, int_gauge};
 use prometheus::{Gauge, IntCounter, IntGauge, Registry};
-
-use super::{counter, gauge, int_gauge};
 
 /// Of the stream to the control plane and what it brought.
 #[derive(Debug)]

@@ -1,8 +1,7 @@
 //! Of TCP connections that are carried as bytes.
 
+use daemon::metrics::{counters, gauges};
 use prometheus::{IntCounterVec, IntGaugeVec, Registry};
-
-use super::{counters, gauges};
 
 /// Of TCP connections that are carried as bytes.
 #[derive(Debug)]

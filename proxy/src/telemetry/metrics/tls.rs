@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use daemon::metrics::{counters, gauge, histograms};
 use model::code::ErrorCode;
 use prometheus::{Gauge, HistogramVec, IntCounterVec, Registry};
 
-use super::{Direction, counters, gauge, histograms};
+use super::{Direction, LATENCY_BUCKETS};
 
 /// Of TLS between sidecars, and this sidecar's certificate.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ impl TlsMetrics {
                 "pillion_tls_handshake_duration_seconds",
                 "Time of successful TLS handshakes between sidecars.",
                 &["direction"],
+                &LATENCY_BUCKETS,
             )?,
             certificate_expiry: gauge(
                 r,
