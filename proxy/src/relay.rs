@@ -11,6 +11,7 @@ use model::spiffe::SpiffeId;
 use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
+use crate::drain::Running;
 use crate::error::ProxyError;
 use crate::exchange::now_rfc3339;
 use crate::mesh::Mesh;
@@ -36,6 +37,8 @@ pub struct Session {
     sent: IntCounter,
     bytes: (u64, u64),
     error: Option<ProxyError>,
+    /// A drain waits for it: an upgraded connection is no longer its acceptor's.
+    _running: Running,
 }
 
 impl Session {
@@ -56,6 +59,7 @@ impl Session {
             sent: metrics.tcp.sent.with_label_values(&labels),
             bytes: (0, 0),
             error: None,
+            _running: mesh.drain.run(),
             service,
         }
     }
