@@ -24,5 +24,6 @@ pub mod server;
 pub mod sniff;
 pub mod sync;
 pub mod telemetry;
+pub mod upgrade;
 pub mod upstream;
 pub mod worker;

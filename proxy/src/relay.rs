@@ -71,6 +71,13 @@ impl Session {
         self.attempts += 1;
     }
 
+    /// The connection was tried that often, the last time towards `endpoint`.
+    pub const fn attempts(&mut self, endpoint: SocketAddr, tls: Tls, attempts: u32) {
+        self.endpoint = Some(endpoint);
+        self.tls = tls;
+        self.attempts = attempts;
+    }
+
     /// The connection could not be carried on.
     pub fn fail(&mut self, error: ProxyError) {
         self.error = Some(error);

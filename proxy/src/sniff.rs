@@ -11,8 +11,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 /// What HTTP/2 with prior knowledge begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// What the third word of a request line of HTTP/1 begins with.
+const VERSION: &[u8] = b"HTTP/1.";
+
 /// Longest method that counts as HTTP here, in bytes.
-const LONGEST_METHOD: usize = 20;
+const LONGEST_METHOD: usize = 64;
+
+/// Longest line that is read before it is taken for something else, in bytes.
+const LONGEST_LINE: usize = 64 * 1024;
 
 /// What the first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +35,18 @@ pub enum Spoken {
 ///
 /// # Errors
 /// When the connection fails. One that closes before it said enough speaks [`Spoken::Other`].
-pub async fn sniff<I: AsyncRead + Unpin>(mut io: I) -> io::Result<(Spoken, Prefixed<I>)> {
-    let mut read = BytesMut::with_capacity(1024);
+pub async fn sniff<I: AsyncRead + Unpin>(io: I) -> io::Result<(Spoken, Prefixed<I>)> {
+    sniff_on(BytesMut::with_capacity(1024), io).await
+}
+
+/// As [`sniff`], where some bytes were `read` from the connection already.
+///
+/// # Errors
+/// As [`sniff`].
+pub async fn sniff_on<I: AsyncRead + Unpin>(
+    mut read: BytesMut,
+    mut io: I,
+) -> io::Result<(Spoken, Prefixed<I>)> {
     loop {
         if let Some(spoken) = tell(&read) {
             return Ok((spoken, Prefixed { prefix: read.freeze(), io }));
@@ -47,11 +63,27 @@ fn tell(bytes: &[u8]) -> Option<Spoken> {
     if bytes[..common] == PREFACE[..common] {
         return (common == PREFACE.len()).then_some(Spoken::Http2);
     }
-    let method = bytes.iter().take_while(|b| b.is_ascii_uppercase() || **b == b'-').count();
-    match bytes.get(method) {
-        Some(b' ') if (1..=LONGEST_METHOD).contains(&method) => Some(Spoken::Http1),
-        None if method <= LONGEST_METHOD => None,
-        _ => Some(Spoken::Other),
+    tell_http1(bytes)
+}
+
+/// Whether this begins with `METHOD SP target SP HTTP/1.` (RFC 9112 §3): other protocols in text
+/// (`PUB subject 5`, `GET key`) begin with words like methods, but not with such a line.
+fn tell_http1(bytes: &[u8]) -> Option<Spoken> {
+    let line_ends = bytes.iter().position(|b| *b == b'\n');
+    let line = &bytes[..line_ends.unwrap_or(bytes.len())];
+    let mut words = line.splitn(3, |b| *b == b' ');
+    let method = words.next().unwrap_or_default();
+    let is_method = |b: &u8| b.is_ascii_uppercase() || *b == b'-';
+    if method.len() > LONGEST_METHOD || !method.iter().all(is_method) || line.len() > LONGEST_LINE {
+        return Some(Spoken::Other);
+    }
+    match (words.next(), words.next()) {
+        (Some(_), _) if method.is_empty() => Some(Spoken::Other),
+        (Some(b""), Some(_)) => Some(Spoken::Other),
+        (_, Some(version)) if version.starts_with(VERSION) => Some(Spoken::Http1),
+        (_, Some(version)) if !VERSION.starts_with(version) => Some(Spoken::Other),
+        _ if line_ends.is_some() => Some(Spoken::Other),
+        _ => None,
     }
 }
 
@@ -114,19 +146,27 @@ mod tests {
 
     #[test]
     fn first_bytes_tell_the_protocol() {
-        let cases: [(&[u8], Option<Spoken>); 12] = [
+        let cases: [(&[u8], Option<Spoken>); 20] = [
             (b"", None),
             (b"P", None),
             (b"PRI * HT", None),
             (PREFACE, Some(Spoken::Http2)),
             (b"PRI * HTTP/1.1\r\n", Some(Spoken::Http1)),
             (b"GET", None),
+            (b"GET /a", None),
+            (b"GET /a HTT", None),
             (b"GET / HTTP/1.1\r\n", Some(Spoken::Http1)),
-            (b"M-SEARCH *", Some(Spoken::Http1)),
+            (b"M-SEARCH * HTTP/1.0\r\n", Some(Spoken::Http1)),
+            (b"GET key\r\n", Some(Spoken::Other)),
+            (b"PUB subject 5\r\nhello\r\n", Some(Spoken::Other)),
+            (b"SET a bc", Some(Spoken::Other)),
+            (b"CONNECT\n", Some(Spoken::Other)),
+            (b"AMQP\0\0\x09\x01", Some(Spoken::Other)),
             (b"\x16\x03\x01\x02\x00", Some(Spoken::Other)),
             (b"get / HTTP/1.1", Some(Spoken::Other)),
-            (b" GET /", Some(Spoken::Other)),
-            (b"AVERYLONGWORDTHATISNOMETHOD", Some(Spoken::Other)),
+            (b" GET / HTTP/1.1", Some(Spoken::Other)),
+            (b"GET  HTTP/1.1\r\n", Some(Spoken::Other)),
+            (&[b'A'; LONGEST_METHOD + 1], Some(Spoken::Other)),
         ];
         for (bytes, expected) in cases {
             assert_eq!(tell(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));

@@ -1,5 +1,7 @@
 //! The story of an HTTP request on its way in.
 
+use std::sync::Arc;
+
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
@@ -8,23 +10,24 @@ use hyper::body::Incoming;
 use model::code::ErrorCode;
 use model::headers as names;
 
-use super::Caller;
 use super::application::Application;
+use super::{Arrival, Caller, carry};
 use crate::body::{Body, RequestBody};
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
 use crate::outbound::{attempt, destination};
 use crate::telemetry::metrics::{Direction, Tls};
-use crate::upstream::Lease;
+use crate::upgrade::{Upgrade, is_granted};
 use crate::upstream::pool::Peer;
+use crate::upstream::{Connection, Lease};
 use crate::worker::Worker;
 
 /// Answers one request from the mesh or from outside of it, whatever happens.
 pub async fn handle(worker: &Worker, caller: Caller, request: Request<Incoming>) -> Response<Body> {
     let mut exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
     exchange.service = Some(worker.mesh.own_label());
-    if let Caller::Mesh(peer) = &caller {
+    if let Some(peer) = caller.peer() {
         exchange.tls = Tls::Mutual;
         exchange.peer = Some(peer.clone());
     }
@@ -38,14 +41,15 @@ async fn forward(
     worker: &Worker,
     exchange: &mut Exchange,
     caller: &Caller,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, ProxyError> {
+    let upgrade = Upgrade::asked(&mut request);
     let (parts, body) = request.into_parts();
     let wanted = destination::authority(&parts)?;
     let target = Target::read(worker, caller, &parts)?;
-    let application = Application::find(&worker.mesh, target.port)?;
+    let application = target.application;
     exchange.endpoint = Some(application.address);
-    exchange.service = Some(application.service);
+    exchange.service = Some(Arc::clone(&application.service));
 
     let body = if body.is_end_stream() { RequestBody::Empty } else { RequestBody::Stream(body) };
     let mut request = Request::new(body);
@@ -62,23 +66,44 @@ async fn forward(
         Peer::Http1(application.address)
     };
     exchange.attempts = 1;
+    if let Some(upgrade) = upgrade {
+        return switch(worker, caller, application, upgrade, request).await;
+    }
     let (response, connection) = worker.pool.send(&peer, request).await?;
     Ok(received(response, Lease::new(connection)))
 }
 
+/// Asks the application to leave HTTP, on a connection of its own.
+async fn switch(
+    worker: &Worker,
+    caller: &Caller,
+    application: Arc<Application>,
+    upgrade: Upgrade,
+    request: Request<RequestBody>,
+) -> Result<Response<Body>, ProxyError> {
+    let io = carry::reach(worker, &application).await?;
+    let response = upgrade.send(io, application.address, request).await?;
+    if is_granted(&response) {
+        let arrival = Arrival { peer: caller.peer().cloned(), application };
+        return Ok(upgrade.grant(response, carry::open(worker, &arrival), ()));
+    }
+    Ok(received(response, Lease::new(Connection::Own)))
+}
+
 /// Which port of the application is meant, and what is spoken to it.
 struct Target {
-    port: u16,
+    application: Arc<Application>,
     http2: bool,
 }
 
 impl Target {
-    /// From the headers of the calling sidecar; in plaintext, from what the client speaks.
+    /// On a connection to one port, that port and what is spoken on it; else what the headers of
+    /// the calling sidecar say.
     fn read(worker: &Worker, caller: &Caller, parts: &Parts) -> Result<Self, ProxyError> {
         let bad = |detail: &'static str| ProxyError::new(ErrorCode::BadRequest, detail);
-        if let Caller::Plaintext = caller {
-            let port = worker.mesh.config.app.port.ok_or_else(|| bad("no --app-port is set"))?;
-            return Ok(Self { port, http2: parts.version == Version::HTTP_2 });
+        if let Caller::Connection(arrival) = caller {
+            let application = Arc::clone(&arrival.application);
+            return Ok(Self { application, http2: parts.version == Version::HTTP_2 });
         }
         let port = parts.headers.get(names::PORT).and_then(|port| port.to_str().ok()?.parse().ok());
         let port = port.ok_or_else(|| bad("x-pillion-port is missing, or no port"))?;
@@ -87,7 +112,7 @@ impl Target {
             Some(b"h2") => true,
             Some(_) => return Err(bad("x-pillion-protocol is neither http/1.1 nor h2")),
         };
-        Ok(Self { port, http2 })
+        Ok(Self { application: Arc::new(Application::find(&worker.mesh, port)?), http2 })
     }
 }
 
@@ -96,7 +121,7 @@ fn clean(fields: &mut HeaderMap, caller: &Caller) {
     headers::strip_hop_by_hop(fields);
     headers::strip_reserved(fields);
     fields.remove(HOST);
-    if let Caller::Mesh(peer) = caller
+    if let Some(peer) = caller.peer()
         && let Ok(peer) = HeaderValue::from_str(peer.as_str())
     {
         fields.insert(names::PEER, peer);

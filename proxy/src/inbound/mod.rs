@@ -2,11 +2,13 @@
 //! mesh in plaintext where policy allows it.
 
 pub mod application;
+mod carry;
 pub mod http;
 pub mod plaintext;
 pub mod tunnel;
 
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ::http::{Method, Request, Response};
@@ -19,6 +21,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use self::application::Application;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::mesh::MESH_ALPN;
@@ -26,13 +29,32 @@ use crate::server::{self, HEAD_TIMEOUT};
 use crate::telemetry::metrics::Direction;
 use crate::worker::Worker;
 
-/// Who sends a request: a sidecar that proved its identity, or somebody in plaintext.
+/// How a request came.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// Through the mesh port.
-    Mesh(SpiffeId),
-    /// Through the plaintext port.
-    Plaintext,
+    /// As a stream of its own from another sidecar: its headers name the application's port.
+    Stream(SpiffeId),
+    /// On a connection to one port of the application.
+    Connection(Arrival),
+}
+
+impl Caller {
+    /// The identity of the sidecar that sends it; none in plaintext.
+    pub const fn peer(&self) -> Option<&SpiffeId> {
+        match self {
+            Self::Stream(peer) => Some(peer),
+            Self::Connection(arrival) => arrival.peer.as_ref(),
+        }
+    }
+}
+
+/// A connection to one port of the application.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The identity of the sidecar that sends it; none in plaintext.
+    pub peer: Option<SpiffeId>,
+    /// The port.
+    pub application: Arc<Application>,
 }
 
 /// Serves one connection of another sidecar until it ends.
@@ -47,8 +69,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
     };
     worker.mesh.metrics.tls.handshake_done(Direction::Inbound, started.elapsed());
     let drain = worker.mesh.drain.clone();
-    let caller = Caller::Mesh(peer);
-    let handle = move |request| dispatch(worker.clone(), caller.clone(), request);
+    let handle = move |request| dispatch(worker.clone(), peer.clone(), request);
     if let Err(error) = server::http2(io, &drain, handle).await {
         tracing::debug!(%error, "inbound: mesh connection ended with an error");
     }
@@ -85,16 +106,10 @@ async fn accept(
     Ok((io, peer))
 }
 
-async fn dispatch(worker: Worker, caller: Caller, request: Request<Incoming>) -> Response<Body> {
-    match (request.method(), &caller) {
-        (&Method::CONNECT, Caller::Mesh(peer)) => {
-            let peer = peer.clone();
-            tunnel::handle(&worker, peer, request).await
-        }
-        (&Method::CONNECT, Caller::Plaintext) => {
-            let detail = "CONNECT is for the outbound and the mesh port";
-            ProxyError::new(ErrorCode::BadRequest, detail).response(false)
-        }
-        _ => http::handle(&worker, caller, request).await,
+async fn dispatch(worker: Worker, peer: SpiffeId, request: Request<Incoming>) -> Response<Body> {
+    if request.method() == Method::CONNECT {
+        tunnel::handle(&worker, peer, request).await
+    } else {
+        http::handle(&worker, Caller::Stream(peer), request).await
     }
 }

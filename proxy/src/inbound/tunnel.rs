@@ -1,5 +1,4 @@
-//! Bytes that nobody looks into, on their way in: CONNECT streams of other sidecars (HBONE), and
-//! plaintext connections that speak no HTTP.
+//! CONNECT streams of other sidecars (HBONE): a connection to one port of the application.
 
 use std::sync::Arc;
 
@@ -9,74 +8,50 @@ use hyper_util::rt::TokioIo;
 use model::code::ErrorCode;
 use model::host::{Authority, Host};
 use model::spiffe::SpiffeId;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Caller;
+use super::Arrival;
 use super::application::Application;
+use super::carry::{carry, open, reach};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::relay::Session;
 use crate::telemetry::metrics::{Direction, Tls};
-use crate::upstream::connect;
 use crate::worker::Worker;
 
 /// Answers a CONNECT of another sidecar: once the application is reached, 200 and then bytes.
 pub async fn handle(worker: &Worker, peer: SpiffeId, request: Request<Incoming>) -> Response<Body> {
-    let (mut session, reached) = match target(worker, &request) {
-        Ok(application) => {
-            let mut session = open(worker, &Caller::Mesh(peer), Arc::clone(&application.service));
-            let reached = reach(worker, &mut session, &application).await;
-            (session, reached)
-        }
-        Err(error) => (open(worker, &Caller::Mesh(peer), worker.mesh.own_label()), Err(error)),
-    };
-    let upstream = match reached {
-        Ok(upstream) => upstream,
+    let application = match target(worker, &request) {
+        Ok(application) => Arc::new(application),
         Err(error) => {
-            let response = error.response(false);
-            session.fail(error);
-            return response;
+            let own = worker.mesh.own_label();
+            let mut session = Session::open(&worker.mesh, Direction::Inbound, own);
+            session.tls = Tls::Mutual;
+            session.peer = Some(peer);
+            return refuse(session, error);
         }
     };
+    let arrival = Arrival { peer: Some(peer), application };
+    let upstream = match reach(worker, &arrival.application).await {
+        Ok(upstream) => upstream,
+        Err(error) => return refuse(open(worker, &arrival), error),
+    };
+    let worker = worker.clone();
     tokio::spawn(async move {
         match hyper::upgrade::on(request).await {
-            Ok(caller) => session.relay(TokioIo::new(caller), upstream).await,
+            Ok(caller) => carry(worker, arrival, TokioIo::new(caller), Some(upstream)).await,
             Err(error) => {
-                session.fail(ProxyError::new(ErrorCode::ClientClosed, error.to_string()));
+                let error = ProxyError::new(ErrorCode::ClientClosed, error.to_string());
+                open(&worker, &arrival).fail(error);
             }
         }
     });
     Response::new(Body::empty())
 }
 
-/// Carries a connection straight to the application.
-pub async fn carry<I>(worker: &Worker, caller: Caller, io: I, application: Application)
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut session = open(worker, &caller, Arc::clone(&application.service));
-    match reach(worker, &mut session, &application).await {
-        Ok(upstream) => session.relay(io, upstream).await,
-        Err(error) => session.fail(error),
-    }
-}
-
-fn open(worker: &Worker, caller: &Caller, service: Arc<str>) -> Session {
-    let mut session = Session::open(&worker.mesh, Direction::Inbound, service);
-    if let Caller::Mesh(peer) = caller {
-        session.tls = Tls::Mutual;
-        session.peer = Some(peer.clone());
-    }
-    session
-}
-
-async fn reach(
-    worker: &Worker,
-    session: &mut Session,
-    application: &Application,
-) -> Result<tokio::net::TcpStream, ProxyError> {
-    session.attempt(application.address, session.tls);
-    connect::tcp(application.address, worker.mesh.config.connect_timeout).await
+fn refuse(mut session: Session, error: ProxyError) -> Response<Body> {
+    let response = error.response(false);
+    session.fail(error);
+    response
 }
 
 /// The port that the `:authority` of a CONNECT names; its address must be this workload's.

@@ -22,13 +22,13 @@ use model::table::PortEntry;
 use tokio::time::{sleep, timeout};
 use tracing::Span;
 
+use super::tunnel;
 use crate::body::{Body, RequestBody};
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
 use crate::mesh::Mesh;
 use crate::replay::Replay;
-use crate::telemetry::metrics::Tls;
 use crate::telemetry::trace;
 use crate::upstream::pool::Peer;
 use crate::upstream::{Lease, LoadGuard};
@@ -75,6 +75,17 @@ impl Outgoing {
             http2: parts.version == Version::HTTP_2,
             body: body.map(|body| Replay::new(body, Arc::clone(&mesh.replay_bytes))),
         }
+    }
+}
+
+impl Outgoing {
+    /// The request for an application that is spoken to directly, in HTTP/1.1.
+    pub(super) fn http1_request(&self) -> Result<Request<RequestBody>, ProxyError> {
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = self.method.clone();
+        *request.headers_mut() = self.headers.clone();
+        address(&mut request, &self.uri, &self.host, false)?;
+        Ok(request)
     }
 }
 
@@ -194,7 +205,7 @@ impl Attempt<'_> {
             address,
         );
         exchange.endpoint = Some(address);
-        exchange.tls = if self.endpoint.key.mesh.is_some() { Tls::Mutual } else { Tls::None };
+        exchange.tls = tunnel::tls(self.endpoint);
         let (limit, code) = self.limit(deadline);
         let result = match limit {
             None => self.send(&span).await,
@@ -227,7 +238,7 @@ impl Attempt<'_> {
             load.answered();
         }
         let lease = Lease::new(connection).with_load(load);
-        Ok(self.received(response, lease))
+        Ok(received(self.endpoint, response, lease))
     }
 
     /// The copy of the request for this endpoint.
@@ -252,20 +263,6 @@ impl Attempt<'_> {
         Ok(request)
     }
 
-    /// The response as the client gets it.
-    fn received(&self, response: Response<Incoming>, lease: Lease) -> Response<Body> {
-        let (mut parts, body) = response.into_parts();
-        headers::strip_hop_by_hop(&mut parts.headers);
-        // Only a sidecar may report an error of the mesh's.
-        let reported = parts.headers.remove(names::ERROR);
-        headers::strip_reserved(&mut parts.headers);
-        if let Some(reported) = reported.filter(|_| self.endpoint.key.mesh.is_some()) {
-            parts.headers.insert(names::ERROR, reported);
-        }
-        parts.version = Version::HTTP_11;
-        Response::from_parts(parts, Body::stream(body, lease))
-    }
-
     /// Tells the span, and the endpoint's health, how the attempt went.
     fn judge(&self, exchange: &Exchange, span: &Span, result: &Result<Response<Body>, ProxyError>) {
         let status = result.as_ref().ok().map(|response| response.status().as_u16());
@@ -286,6 +283,24 @@ impl Attempt<'_> {
             self.worker.mesh.ejected(exchange.labels().0, self.endpoint, time);
         }
     }
+}
+
+/// The response of `endpoint` as the client gets it.
+pub(super) fn received(
+    endpoint: &Endpoint,
+    response: Response<Incoming>,
+    lease: Lease,
+) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    headers::strip_hop_by_hop(&mut parts.headers);
+    // Only a sidecar may report an error of the mesh's.
+    let reported = parts.headers.remove(names::ERROR);
+    headers::strip_reserved(&mut parts.headers);
+    if let Some(reported) = reported.filter(|_| endpoint.key.mesh.is_some()) {
+        parts.headers.insert(names::ERROR, reported);
+    }
+    parts.version = Version::HTTP_11;
+    Response::from_parts(parts, Body::stream(body, lease))
 }
 
 /// Addresses a request: in its target for HTTP/2, in origin-form with a Host for HTTP/1.1.

@@ -12,12 +12,13 @@ use model::route::{Action, BackendTarget, Selected};
 use model::table::{Lookup, PortEntry, ServiceEntry, Table};
 
 use super::attempt::{self, Forward, Outgoing};
-use super::destination;
+use super::{destination, upgrade};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
 use crate::telemetry::metrics::Direction;
+use crate::upgrade::Upgrade;
 use crate::worker::Worker;
 
 /// Answers one request of the application, whatever happens.
@@ -32,8 +33,9 @@ pub async fn handle(worker: &Worker, request: Request<Incoming>) -> Response<Bod
 async fn forward(
     worker: &Worker,
     exchange: &mut Exchange,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, ProxyError> {
+    let upgrade = Upgrade::asked(&mut request);
     let (mut parts, body) = request.into_parts();
     let wanted = destination::authority(&parts)?;
     let (table, name) = destination::find(&worker.mesh, &wanted).await?;
@@ -51,7 +53,10 @@ async fn forward(
 
     let body = if body.is_end_stream() { None } else { Some(body) };
     let outgoing = Outgoing::new(parts, &wanted, body, &worker.mesh);
-    attempt::send(worker, exchange, &forward, outgoing).await
+    match upgrade {
+        Some(upgrade) => upgrade::send(worker, exchange, &forward, upgrade, &outgoing).await,
+        None => attempt::send(worker, exchange, &forward, outgoing).await,
+    }
 }
 
 /// The route that the request matches; none where the port has no routes.

@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod destination;
 pub mod http;
 pub mod tunnel;
+pub mod upgrade;
 
 use std::io;
 

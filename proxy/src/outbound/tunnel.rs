@@ -30,13 +30,16 @@ const MAX_ATTEMPTS: usize = 3;
 const UNKNOWN: &str = "unknown";
 
 /// A connection to an endpoint, with its share of the endpoint's load.
-struct Upstream {
-    way: Way,
-    load: LoadGuard,
+pub(super) struct Upstream {
+    pub(super) way: Way,
+    pub(super) load: LoadGuard,
+    pub(super) endpoint: Arc<Endpoint>,
+    /// How many endpoints were tried.
+    pub(super) attempts: u32,
 }
 
 /// How the endpoint is reached.
-enum Way {
+pub(super) enum Way {
     /// By a stream to its sidecar.
     Mesh(TokioIo<Upgraded>, StreamGuard),
     /// Straight, outside of the mesh.
@@ -67,11 +70,15 @@ async fn open(
     let service = outbound_http::known(&table, &name)?;
     let mut session = Session::open(&worker.mesh, Direction::Outbound, Arc::clone(&service.label));
     let reached = match destination::port(service, &wanted) {
-        Ok(port) => reach(worker, &mut session, &port.endpoints, &name.to_string()).await,
+        Ok(port) => reach(worker, &port.endpoints, &name.to_string()).await,
         Err(error) => Err(error),
     };
     match reached {
-        Ok(upstream) => Ok((session, upstream)),
+        Ok(upstream) => {
+            let endpoint = &upstream.endpoint;
+            session.attempts(endpoint.target_address(), tls(endpoint), upstream.attempts);
+            Ok((session, upstream))
+        }
         Err(error) => {
             session.fail(error.clone());
             Err(error)
@@ -91,9 +98,8 @@ fn authority(target: &Uri) -> Result<model::host::Authority, ProxyError> {
 }
 
 /// Tries endpoints until one is reached: nothing was sent yet, so each failure may be tried again.
-async fn reach(
+pub(super) async fn reach(
     worker: &Worker,
-    session: &mut Session,
     endpoints: &[Arc<Endpoint>],
     service: &str,
 ) -> Result<Upstream, ProxyError> {
@@ -105,8 +111,6 @@ async fn reach(
             ProxyError::new(ErrorCode::NoEndpoints, detail)
         })?;
         tried.push(&endpoint.key);
-        let tls = if endpoint.key.mesh.is_some() { Tls::Mutual } else { Tls::None };
-        session.attempt(endpoint.target_address(), tls);
         let result = dial(worker, endpoint).await;
         let failed = result.as_ref().is_err_and(|error| error.code.fault() == Fault::Upstream);
         let ejected =
@@ -119,12 +123,21 @@ async fn reach(
                 let metrics = &worker.mesh.metrics;
                 metrics.http.retries.with_label_values(&[service, "", error.code.as_str()]).inc();
             }
-            result => return result,
+            Err(error) => return Err(error),
+            Ok((way, load)) => {
+                let attempts = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+                return Ok(Upstream { way, load, endpoint: Arc::clone(endpoint), attempts });
+            }
         }
     }
 }
 
-async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<Upstream, ProxyError> {
+/// Whether the endpoint proves its identity.
+pub(super) const fn tls(endpoint: &Endpoint) -> Tls {
+    if endpoint.key.mesh.is_some() { Tls::Mutual } else { Tls::None }
+}
+
+async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<(Way, LoadGuard), ProxyError> {
     let mut load = LoadGuard::begin(endpoint);
     let way = if endpoint.key.mesh.is_some() {
         let (io, stream) = dial_mesh(worker, endpoint).await?;
@@ -134,7 +147,7 @@ async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<Upstream, Pro
         Way::Plaintext(connect::tcp(endpoint.target_address(), limit).await?)
     };
     load.answered();
-    Ok(Upstream { way, load })
+    Ok((way, load))
 }
 
 /// A CONNECT stream to the endpoint's sidecar, whose `:authority` is the application's address
@@ -172,7 +185,7 @@ async fn carry(request: Request<Incoming>, mut session: Session, upstream: Upstr
             return session.fail(ProxyError::new(ErrorCode::ClientClosed, error.to_string()));
         }
     };
-    let Upstream { way, load: _load } = upstream;
+    let Upstream { way, load: _load, .. } = upstream;
     match way {
         Way::Mesh(io, _stream) => session.relay(client, io).await,
         Way::Plaintext(io) => session.relay(client, io).await,

@@ -32,6 +32,8 @@ pub enum Connection {
     Http2(StreamGuard),
     /// A connection of its own, to be used again if the response was read whole.
     Http1(http1::Returnable),
+    /// A connection that carries nothing else.
+    Own,
 }
 
 impl Lease {

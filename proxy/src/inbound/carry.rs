@@ -1,0 +1,129 @@
+//! A connection towards the application, whoever sends it and whatever it speaks: the tunnel of
+//! another sidecar, or plaintext from outside of the mesh.
+
+use std::sync::Arc;
+
+use ::http::{Method, Request, Response};
+use bytes::BytesMut;
+use hyper::body::Incoming;
+use model::code::ErrorCode;
+use model::service::Protocol;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::application::Application;
+use super::{Arrival, Caller, http};
+use crate::body::Body;
+use crate::error::ProxyError;
+use crate::relay::Session;
+use crate::server;
+use crate::sniff::{Spoken, sniff_on};
+use crate::telemetry::metrics::{Direction, Tls};
+use crate::upstream::connect;
+use crate::worker::Worker;
+
+/// Carries `io` until it ends: as HTTP where that is what the client speaks, so that what an
+/// application is told of its caller is always the sidecar's word; as bytes otherwise. `upstream`
+/// is a connection to the application, where there is one already.
+pub(super) async fn carry<I>(
+    worker: Worker,
+    arrival: Arrival,
+    mut io: I,
+    mut upstream: Option<TcpStream>,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let application = Arc::clone(&arrival.application);
+    if application.protocol == Protocol::Opaque {
+        return relay(&worker, &arrival, io, upstream).await;
+    }
+    let mut read = BytesMut::with_capacity(1024);
+    if application.protocol == Protocol::Detect
+        && !client_speaks_first(&worker, &application, &mut io, &mut read, &mut upstream).await
+    {
+        return relay(&worker, &arrival, io, upstream).await;
+    }
+    let drain = worker.mesh.drain.clone();
+    let handle = {
+        let (worker, arrival) = (worker.clone(), arrival.clone());
+        move |request| answer(worker.clone(), arrival.clone(), request)
+    };
+    let ended = match sniff_on(read, io).await {
+        Ok((Spoken::Http1, io)) => server::http1(io, &drain, handle).await,
+        Ok((Spoken::Http2, io)) => server::http2(io, &drain, handle).await,
+        Ok((Spoken::Other, io)) => return relay(&worker, &arrival, io, upstream).await,
+        Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "inbound: connection ended with an error");
+    }
+}
+
+/// Answers one request on the connection.
+async fn answer(worker: Worker, arrival: Arrival, request: Request<Incoming>) -> Response<Body> {
+    if request.method() == Method::CONNECT {
+        let detail = "CONNECT is for the outbound and the mesh port";
+        return ProxyError::new(ErrorCode::BadRequest, detail).public_response(false);
+    }
+    http::handle(&worker, Caller::Connection(arrival), request).await
+}
+
+/// Waits, without a timer, until one of the two says something; what the client says is in `read`
+/// then. An application that cannot be reached leaves the word to the client, who gets the error.
+async fn client_speaks_first<I: AsyncRead + Unpin>(
+    worker: &Worker,
+    application: &Application,
+    io: &mut I,
+    read: &mut BytesMut,
+    upstream: &mut Option<TcpStream>,
+) -> bool {
+    let server = async {
+        if upstream.is_none() {
+            let limit = worker.mesh.config.connect_timeout;
+            *upstream = connect::tcp(application.address, limit).await.ok();
+        }
+        match upstream {
+            Some(upstream) => upstream.readable().await.is_ok(),
+            None => false,
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = io.read_buf(read) => true,
+        true = server => false,
+    }
+}
+
+/// Carries bytes between the two.
+async fn relay<I>(worker: &Worker, arrival: &Arrival, io: I, upstream: Option<TcpStream>)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut session = open(worker, arrival);
+    let reached = match upstream {
+        Some(upstream) => Ok(upstream),
+        None => reach(worker, &arrival.application).await,
+    };
+    match reached {
+        Ok(upstream) => session.relay(io, upstream).await,
+        Err(error) => session.fail(error),
+    }
+}
+
+/// The session of a connection that arrived.
+pub(super) fn open(worker: &Worker, arrival: &Arrival) -> Session {
+    let service = Arc::clone(&arrival.application.service);
+    let mut session = Session::open(&worker.mesh, Direction::Inbound, service);
+    let tls = if arrival.peer.is_some() { Tls::Mutual } else { Tls::None };
+    session.peer.clone_from(&arrival.peer);
+    session.attempt(arrival.application.address, tls);
+    session
+}
+
+/// A connection to the application.
+pub(super) async fn reach(
+    worker: &Worker,
+    application: &Application,
+) -> Result<TcpStream, ProxyError> {
+    connect::tcp(application.address, worker.mesh.config.connect_timeout).await
+}

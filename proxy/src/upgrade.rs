@@ -1,0 +1,145 @@
+//! HTTP Upgrade (RFC 9110 §7.8): WebSocket and whatever else leaves HTTP/1.1 behind on a
+//! connection. The request goes over a connection of its own; once the other side has switched,
+//! the two connections are one.
+
+use std::fmt::Display;
+
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use model::code::ErrorCode;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::body::{Body, RequestBody};
+use crate::error::ProxyError;
+use crate::headers;
+use crate::relay::Session;
+use crate::server::{MAX_FIELDS, MAX_HEAD};
+
+const ASKED: HeaderValue = HeaderValue::from_static("upgrade");
+
+/// What a client asks to switch to, and its connection once that is granted.
+#[derive(Debug)]
+pub struct Upgrade {
+    protocol: HeaderValue,
+    client: OnUpgrade,
+}
+
+impl Upgrade {
+    /// The upgrade that an HTTP/1.1 request without a body asks for. `h2c` is never granted: an
+    /// HTTP/2 that nobody looks into would smuggle requests past every route.
+    pub fn asked(request: &mut Request<Incoming>) -> Option<Self> {
+        let possible = request.version() == Version::HTTP_11 && request.body().is_end_stream();
+        let protocol = protocol_asked(request.headers()).filter(|_| possible)?;
+        Some(Self { protocol, client: hyper::upgrade::on(request) })
+    }
+
+    /// Asks whoever is behind `io` for the same.
+    ///
+    /// # Errors
+    /// As for any request; the code says whether it may have been processed.
+    pub async fn send<I>(
+        &self,
+        io: I,
+        peer: impl Display,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, ProxyError>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        request.headers_mut().insert(CONNECTION, ASKED);
+        request.headers_mut().insert(UPGRADE, self.protocol.clone());
+        let failed = |error: hyper::Error| {
+            ProxyError::new(ErrorCode::UpstreamReset, format!("{peer}: {error}"))
+        };
+        let (mut sender, connection) = http1::Builder::new()
+            .max_headers(MAX_FIELDS)
+            .max_header_size(MAX_HEAD)
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(failed)?;
+        // The request hears how the connection ended; nobody else asks.
+        tokio::spawn(async move { drop(connection.with_upgrades().await) });
+        sender.send_request(request).await.map_err(failed)
+    }
+
+    /// Switches: the client gets the other side's 101, and then bytes go both ways. `held` lives
+    /// as long as they do.
+    pub fn grant<H: Send + 'static>(
+        self,
+        mut response: Response<Incoming>,
+        session: Session,
+        held: H,
+    ) -> Response<Body> {
+        let upstream = hyper::upgrade::on(&mut response);
+        let switched = response.headers().get(UPGRADE).cloned().unwrap_or(self.protocol);
+        let (mut parts, _) = response.into_parts();
+        headers::strip_hop_by_hop(&mut parts.headers);
+        headers::strip_reserved(&mut parts.headers);
+        parts.headers.insert(CONNECTION, ASKED);
+        parts.headers.insert(UPGRADE, switched);
+        tokio::spawn(join(self.client, upstream, session, held));
+        Response::from_parts(parts, Body::empty())
+    }
+}
+
+/// Whether the answer to an upgrade grants it.
+pub fn is_granted(response: &Response<Incoming>) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS
+}
+
+async fn join<H>(client: OnUpgrade, upstream: OnUpgrade, mut session: Session, held: H) {
+    match tokio::try_join!(client, upstream) {
+        Ok((client, upstream)) => {
+            session.relay(TokioIo::new(client), TokioIo::new(upstream)).await;
+        }
+        Err(error) => session.fail(ProxyError::new(ErrorCode::ClientClosed, error.to_string())),
+    }
+    drop(held);
+}
+
+fn protocol_asked(headers: &HeaderMap) -> Option<HeaderValue> {
+    let named = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case("upgrade"));
+    let mut protocols = headers.get_all(UPGRADE).iter();
+    let (protocol, second) = (protocols.next()?, protocols.next());
+    let text = protocol.to_str().ok()?;
+    let h2c = text.split(',').any(|protocol| protocol.trim().eq_ignore_ascii_case("h2c"));
+    (named && second.is_none() && !h2c).then(|| protocol.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(connection: &str, upgrade: &[&str]) -> Option<HeaderValue> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, connection.parse().unwrap());
+        for protocol in upgrade {
+            headers.append(UPGRADE, protocol.parse().unwrap());
+        }
+        protocol_asked(&headers)
+    }
+
+    #[test]
+    fn an_upgrade_is_asked_for_by_both_fields() {
+        assert_eq!(asked("keep-alive, Upgrade", &["websocket"]).unwrap(), "websocket");
+        assert_eq!(asked("keep-alive", &["websocket"]), None);
+        assert_eq!(asked("upgrade", &[]), None);
+    }
+
+    #[test]
+    fn h2c_and_two_protocols_are_not_granted() {
+        assert_eq!(asked("upgrade, http2-settings", &["h2c"]), None);
+        assert_eq!(asked("upgrade", &["websocket, H2C"]), None);
+        assert_eq!(asked("upgrade", &["websocket", "other"]), None);
+    }
+}
