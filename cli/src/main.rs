@@ -1,0 +1,18 @@
+//! `pillion`: what an operator types.
+
+// A command line tool answers on standard output and reports on standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod check;
+mod cli;
+mod client;
+mod demo;
+mod demo_app;
+mod parent;
+mod token;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main(std::env::args_os())
+}
