@@ -1,0 +1,34 @@
+//! The harness of the end-to-end tests: real binaries on loopback addresses, test applications
+//! and a load in the test's own process, and a receiver for what the mesh reports.
+//!
+//! A test starts a [`mesh::Mesh`], puts [`mesh::Pod`]s into it and sends requests through their
+//! sidecars. Everything ends with the values that stand for it, also when a test panics: then the
+//! processes' logs are printed. Nothing sleeps to assert: [`poll::until`] asks again until it
+//! holds or a deadline has passed.
+
+// A harness fails by panicking: that is what fails the test that uses it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::missing_panics_doc
+)]
+
+pub mod app;
+pub mod bins;
+pub mod body;
+pub mod client;
+pub mod grpc;
+pub mod load;
+pub mod mesh;
+pub mod metrics;
+pub mod net;
+pub mod otlp;
+pub mod pod;
+pub mod poll;
+pub mod process;
+pub mod tools;
+pub mod yaml;
+
+#[cfg(test)]
+mod selftest;

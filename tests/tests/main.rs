@@ -1,0 +1,26 @@
+//! The end-to-end tests: a file a topic, every name a sentence.
+
+// A test fails by panicking.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod demo;
+mod drain;
+mod faults;
+mod flask;
+mod grpc;
+mod http;
+mod http_edges;
+mod http_wrong;
+mod invariants;
+mod mtls;
+mod promtool;
+mod push;
+mod resilience;
+mod rotation;
+mod routes;
+mod shop;
+mod source;
+mod tcp;
+mod trace;
+mod wrong_input;
+mod wrong_objects;
