@@ -18,7 +18,7 @@ use model::spiffe::TrustDomain;
 /// warning, else 0; notes are for your knowledge only.
 #[derive(Debug, Parser)]
 #[command(name = "pillion check", version, max_term_width = 100)]
-struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// The directory that is given to the control plane as --config-dir.
     #[arg(value_name = "DIR")]
     directory: PathBuf,

@@ -104,6 +104,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+    use daemon::settings;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -112,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_definition_holds() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        Cli::command().debug_assert();
     }
 
     #[test]
@@ -142,5 +145,21 @@ mod tests {
         let help = parse("pillion --help").unwrap_err().to_string();
         assert!(help.contains("control-plane") && help.contains("check"), "{help}");
         assert!(!help.contains("demo-app") && !help.contains("die-with"), "{help}");
+    }
+
+    #[test]
+    fn each_command_knows_the_variables_of_all() {
+        let commands = [
+            proxy::args::Args::command(),
+            control_plane::args::Args::command(),
+            token::TokenArgs::command(),
+            check::CheckArgs::command(),
+            demo::DemoArgs::command(),
+        ];
+        let mut named: Vec<_> = commands.iter().flat_map(settings::variables_of).collect();
+        named.push("PILLION_BIN_DIR".into());
+        named.sort();
+        named.dedup();
+        assert_eq!(named, settings::VARIABLES);
     }
 }

@@ -15,11 +15,11 @@ use model::name::Label;
 ///
 /// The token is signed with the key in the control plane's state directory, whether or not the
 /// control plane runs at the moment. Write it to a file that only the sidecar can read, and give
-/// that to `pillion proxy --token-file FILE`. It is needed again at each renewal of the
-/// certificate, so that file must hold a fresh token by then.
+/// that to `pillion proxy --token-file FILE`. The sidecar shows it once and gets a certificate,
+/// which proves it from then on; a sidecar that starts again needs a token that is still good.
 #[derive(Debug, Parser)]
 #[command(name = "pillion token", version, max_term_width = 100)]
-struct TokenArgs {
+pub(crate) struct TokenArgs {
     /// The namespace of the service account.
     #[arg(long, env = "PILLION_NAMESPACE", value_name = "NAME")]
     namespace: Label,

@@ -10,8 +10,48 @@ use clap::{Command, Parser};
 
 const PREFIX: &str = "PILLION_";
 
-/// Environment variables that no flag stands for.
-const OTHER_KNOWN: &[&str] = &["PILLION_BIN_DIR", "PILLION_TEST_KUBECONFIG", "PILLION_TEST_IMAGE"];
+/// The environment variables of all of Pillion's commands, so that each of them passes over those
+/// of the others: they may run in one environment. `PILLION_BIN_DIR` is the tests'.
+pub const VARIABLES: &[&str] = &[
+    "PILLION_ACCESS_LOG",
+    "PILLION_ADDRESS",
+    "PILLION_ADMIN_ADDRESS",
+    "PILLION_ADMIN_PORT",
+    "PILLION_APP_ADDRESS",
+    "PILLION_APP_PORT",
+    "PILLION_APP_PROTOCOL",
+    "PILLION_BIN_DIR",
+    "PILLION_CERTIFICATE_LIFETIME",
+    "PILLION_CLUSTER_DOMAIN",
+    "PILLION_CONFIG_DIR",
+    "PILLION_CONNECT_TIMEOUT",
+    "PILLION_CONTROL_PLANE",
+    "PILLION_DEMO_BASE_ADDRESS",
+    "PILLION_DEMO_FOR",
+    "PILLION_DEMO_JSON",
+    "PILLION_DEMO_RATE",
+    "PILLION_DRAIN_TIMEOUT",
+    "PILLION_INBOUND_PLAINTEXT",
+    "PILLION_INBOUND_PORT",
+    "PILLION_LOG_FORMAT",
+    "PILLION_LOG_LEVEL",
+    "PILLION_MAX_CONNECTIONS",
+    "PILLION_MESH_PORT",
+    "PILLION_NAMESPACE",
+    "PILLION_OTLP_ENDPOINT",
+    "PILLION_OUTBOUND_PORT",
+    "PILLION_SERVICE",
+    "PILLION_SERVICE_ACCOUNT",
+    "PILLION_SERVICE_CIDR",
+    "PILLION_SERVICE_CLIENT_PORT",
+    "PILLION_STATE_DIR",
+    "PILLION_TOKEN_FILE",
+    "PILLION_TRACE_SAMPLE_RATIO",
+    "PILLION_TRUST_BUNDLE",
+    "PILLION_TRUST_DOMAIN",
+    "PILLION_TTL",
+    "PILLION_WORKERS",
+];
 
 /// An environment variable with our prefix that no flag stands for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,67 +74,74 @@ pub fn parse<A: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<A, E
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
     })?;
     let given = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    check_variables(&A::command(), given).map_err(|unknown| {
+    check_variables(given).map_err(|unknown| {
         eprintln!("error: {unknown}");
         ExitCode::from(2)
     })?;
     Ok(parsed)
 }
 
-/// Refuses the first of the `given` names that has our prefix and no flag of `command`.
-fn check_variables(
-    command: &Command,
-    given: impl Iterator<Item = String>,
-) -> Result<(), UnknownVariable> {
-    let mut known: Vec<String> = OTHER_KNOWN.iter().map(ToString::to_string).collect();
-    collect_variables(command, &mut known);
-    for name in given.filter(|name| name.starts_with(PREFIX)) {
-        if !known.contains(&name) {
-            let nearest = nearest(&name, &known);
+/// The environment variables that stand for flags of `command` and of its subcommands.
+pub fn variables_of(command: &Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str());
+    let below = command.get_subcommands().flat_map(variables_of);
+    own.map(ToString::to_string).chain(below).collect()
+}
+
+/// Refuses the first of the `given` names that has our prefix and is nobody's.
+fn check_variables(given: impl Iterator<Item = String>) -> Result<(), UnknownVariable> {
+    let ours = |name: &String| name.starts_with(PREFIX) && !is_service_link(name);
+    for name in given.filter(ours) {
+        if !VARIABLES.contains(&name.as_str()) {
+            let nearest = nearest(&name);
             return Err(UnknownVariable { name, nearest });
         }
     }
     Ok(())
 }
 
-fn collect_variables(command: &Command, into: &mut Vec<String>) {
-    into.extend(
-        command.get_arguments().filter_map(|arg| arg.get_env()?.to_str().map(ToString::to_string)),
-    );
-    for subcommand in command.get_subcommands() {
-        collect_variables(subcommand, into);
-    }
+/// Whether Kubernetes put the variable there, for a Service whose name begins with `pillion`
+/// (Docker-style links: `NAME_SERVICE_HOST`, `NAME_PORT_15010_TCP` and the like).
+fn is_service_link(name: &str) -> bool {
+    let protocol = |part: &str| ["_TCP", "_UDP", "_SCTP"].iter().any(|p| part.contains(p));
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT") && !VARIABLES.contains(&name)
+        || name.split_once("_PORT_").is_some_and(|(_, rest)| protocol(rest))
 }
 
 /// The known name most like `name`, if any is near enough to be a slip of the pen.
-fn nearest(name: &str, known: &[String]) -> Option<String> {
-    known
+fn nearest(name: &str) -> Option<String> {
+    VARIABLES
         .iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness > 0.85)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate.clone())
+        .map(|(_, candidate)| (*candidate).to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[derive(Parser)]
-    struct Sample {
-        #[arg(long, env = "PILLION_STATE_DIR")]
-        #[allow(dead_code)]
-        state_dir: Option<String>,
-    }
-
     fn check(names: &[&str]) -> Result<(), UnknownVariable> {
-        let command = <Sample as clap::CommandFactory>::command();
-        check_variables(&command, names.iter().map(ToString::to_string))
+        check_variables(names.iter().map(ToString::to_string))
     }
 
     #[test]
     fn known_and_foreign_variables_pass() {
         assert_eq!(check(&["PILLION_STATE_DIR", "PATH", "PILLIONAIRE"]), Ok(()));
+    }
+
+    #[test]
+    fn what_kubernetes_adds_for_services_passes() {
+        let links = [
+            "PILLION_CONTROL_PLANE_SERVICE_HOST",
+            "PILLION_CONTROL_PLANE_SERVICE_PORT_GRPC",
+            "PILLION_CONTROL_PLANE_PORT",
+            "PILLION_CONTROL_PLANE_PORT_15010_TCP_ADDR",
+        ];
+        assert_eq!(check(&links), Ok(()));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub struct Args {
 
     /// The registered Service's port that clients use [default: the port whose target --app-port
     /// is in the Service object; without such an object, the value of --app-port]
-    #[arg(long, env = "PILLION_SERVICE_PORT", value_name = "PORT", requires = "service", value_parser = port())]
+    #[arg(long, env = "PILLION_SERVICE_CLIENT_PORT", value_name = "PORT", requires = "service", value_parser = port())]
     pub service_port: Option<u16>,
 
     /// The port for what the application sends: an HTTP proxy (absolute-form, Host, CONNECT).

@@ -145,6 +145,9 @@ pub enum ConfigError {
     /// The control plane's address is none.
     #[error("--control-plane {0:?} is not HOST:PORT")]
     ControlPlane(String),
+    /// The endpoint for spans is none.
+    #[error("--otlp-endpoint {0:?} is not http://HOST:PORT")]
+    OtlpEndpoint(String),
     /// Two of the sidecar's ports are the same.
     #[error("the sidecar's own ports must differ, and {0} is given twice")]
     SamePort(u16),
@@ -199,7 +202,7 @@ impl Config {
             max_connections: args.max_connections as usize,
             drain_timeout: args.drain_timeout,
             access_log: args.access_log,
-            otlp_endpoint: args.otlp_endpoint,
+            otlp_endpoint: args.otlp_endpoint.map(otlp_endpoint).transpose()?,
             trace_sample_ratio: args.trace_sample_ratio,
         })
     }
@@ -291,6 +294,14 @@ fn host_and_port(text: String) -> Result<String, ConfigError> {
     match text.parse::<model::host::Authority>() {
         Ok(authority) if authority.port.is_some() => Ok(text),
         _ => Err(ConfigError::ControlPlane(text)),
+    }
+}
+
+fn otlp_endpoint(text: String) -> Result<String, ConfigError> {
+    let host = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    match host.map(str::parse::<model::host::Authority>) {
+        Some(Ok(authority)) if authority.port.is_some() => Ok(text),
+        _ => Err(ConfigError::OtlpEndpoint(text)),
     }
 }
 
