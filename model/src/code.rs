@@ -63,10 +63,16 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    /// The request is malformed: a missing, repeated or ambiguous Host, or a bad target.
+    /// The request is malformed: a missing, repeated or ambiguous Host, a bad target or a broken body.
     BadRequest = "bad_request", Client, 400, 3;
     /// The request's target is longer than the limit.
     TargetTooLong = "target_too_long", Client, 414, 3;
+    /// The head has too many fields, or the trailers are larger than the limit.
+    HeadTooLarge = "head_too_large", Client, 431, 3;
+    /// The method is not one that this port serves.
+    MethodNotAllowed = "method_not_allowed", Client, 405, 12;
+    /// The client stopped sending the body of its request.
+    BodyTimeout = "body_timeout", Client, 408, 1;
     /// No Service of this name is known to the mesh.
     ServiceUnknown = "service_unknown", Client, 502, 14;
     /// The Service has no such port.

@@ -1,16 +1,21 @@
 //! The bodies that travel through the sidecar: requests on their way up, responses on their way
 //! down. A response's body carries the [`Exchange`] of its request and ends it.
 
+use std::error::Error;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use model::code::ErrorCode;
 
+use crate::edge;
 use crate::exchange::Exchange;
 use crate::replay::Attempt;
+use crate::upload::Upload;
 use crate::upstream::Lease;
 
 /// Why a body ended before its end.
@@ -22,6 +27,31 @@ pub enum BodyError {
     /// A later attempt reads the body now.
     #[error("the request was sent again on another connection")]
     Superseded,
+    /// The client sent nothing for this long.
+    #[error("the client sent nothing of its body for {0:?}")]
+    Idle(Duration),
+    /// The client's trailers are over their bounds.
+    #[error("the trailers have more than 64 fields or 16 KiB")]
+    TrailersTooLarge,
+}
+
+impl BodyError {
+    /// What it means for the request.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Client(error) if is_malformed(error) => ErrorCode::BadRequest,
+            Self::Client(_) | Self::Superseded => ErrorCode::ClientClosed,
+            Self::Idle(_) => ErrorCode::BodyTimeout,
+            Self::TrailersTooLarge => ErrorCode::HeadTooLarge,
+        }
+    }
+}
+
+/// Whether the one who sends a body broke its framing, where others only go away.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    let malformed = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
+    io.is_some_and(|error| malformed.contains(&error.kind()))
 }
 
 /// A request's body on its way to an endpoint or the application.
@@ -30,7 +60,7 @@ pub enum RequestBody {
     /// There is none.
     Empty,
     /// Passed through as it comes.
-    Stream(Incoming),
+    Stream(Upload),
     /// Passed through and kept for another attempt.
     Replayed(Attempt),
 }
@@ -45,7 +75,7 @@ impl http_body::Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Stream(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Stream(body) => Pin::new(body).poll_frame(cx),
             Self::Replayed(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -125,7 +155,10 @@ impl Body {
         self.lease = None;
     }
 
-    fn observe(&mut self, frame: &Frame<Bytes>) {
+    fn observe(&mut self, frame: &mut Frame<Bytes>) {
+        if let Some(trailers) = frame.trailers_mut() {
+            edge::trailers(trailers);
+        }
         let Some(exchange) = self.exchange.as_deref_mut() else { return };
         if let Some(data) = frame.data_ref() {
             exchange.sent(data.len());
@@ -144,11 +177,11 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let frame = match &mut this.source {
+        let mut frame = match &mut this.source {
             Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Source::Stream(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
-        match &frame {
+        match &mut frame {
             Some(Ok(frame)) => this.observe(frame),
             Some(Err(_)) => this.fail(),
             None => this.end(),

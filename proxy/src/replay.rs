@@ -12,9 +12,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
-use hyper::body::Incoming;
+use model::code::ErrorCode;
 
 use crate::body::BodyError;
+use crate::upload::Upload;
 
 /// Most bytes kept of one request's body.
 const MOST_OF_ONE: usize = 64 * 1024;
@@ -52,7 +53,9 @@ pub struct Attempt {
 
 #[derive(Debug)]
 struct Shared {
-    source: Incoming,
+    source: Upload,
+    /// Why the client's part broke off.
+    failure: Option<ErrorCode>,
     /// The attempt that may read; the connection of an earlier one may still hold its reader.
     current: u32,
     kept: Vec<Bytes>,
@@ -65,9 +68,10 @@ struct Shared {
 
 impl Replay {
     /// The body `source`, counted against `bound`.
-    pub fn new(source: Incoming, bound: Arc<ReplayBytes>) -> Self {
+    pub fn new(source: Upload, bound: Arc<ReplayBytes>) -> Self {
         Self(Arc::new(Mutex::new(Shared {
             source,
+            failure: None,
             current: 0,
             kept: Vec::new(),
             kept_bytes: 0,
@@ -81,6 +85,12 @@ impl Replay {
     /// Whether a further attempt can send the whole body.
     pub fn is_possible(&self) -> bool {
         !lock(&self.0).given_up
+    }
+
+    /// Why the client's part of the body broke off, if it did: whatever became of an attempt then
+    /// is not the endpoint's fault.
+    pub fn failure(&self) -> Option<ErrorCode> {
+        lock(&self.0).failure
     }
 
     /// The reader of the next attempt; readers of earlier ones fail from now on.
@@ -150,8 +160,9 @@ impl http_body::Body for Attempt {
         let frame = match ready!(Pin::new(&mut shared.source).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
+                shared.failure = Some(error.code());
                 shared.give_up();
-                return Poll::Ready(Some(Err(BodyError::Client(error))));
+                return Poll::Ready(Some(Err(error)));
             }
             None => {
                 shared.ended = true;

@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::Body;
 use crate::drain::Drain;
+use crate::strict::{Strict, may_leave_http};
 
 /// Largest head of a message, in bytes; the same on every hop.
 pub const MAX_HEAD: usize = 128 * 1024;
@@ -49,8 +51,15 @@ where
     F: Future<Output = Response<Body>>,
 {
     let service = service_fn(|request| {
+        let (last, connect) = (may_leave_http(&request), *request.method() == Method::CONNECT);
         let response = handle(request);
-        async { Ok::<_, Infallible>(response.await) }
+        async move {
+            let mut response = response.await;
+            if last && !leaves_http(response.status(), connect) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -58,7 +67,7 @@ where
         .max_headers(MAX_FIELDS)
         .max_header_size(MAX_HEAD)
         .max_buf_size(2 * MAX_HEAD)
-        .serve_connection(TokioIo::new(io), service)
+        .serve_connection(TokioIo::new(Strict::new(io)), service)
         .with_upgrades();
     tokio::pin!(connection);
     tokio::select! {
@@ -98,4 +107,9 @@ where
         () = drain.begun() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
+}
+
+/// Whether the bytes after a response are HTTP no more (RFC 9110 §9.3.6, §15.2.2).
+fn leaves_http(status: StatusCode, connect: bool) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success())
 }

@@ -11,14 +11,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 /// What HTTP/2 with prior knowledge begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What the third word of a request line of HTTP/1 begins with.
-const VERSION: &[u8] = b"HTTP/1.";
+/// The methods of RFC 9110 §9.3 and RFC 5789, and the first word of HTTP/2's preface.
+const METHODS: [&[u8]; 10] = [
+    b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI",
+];
 
-/// Longest method that counts as HTTP here, in bytes.
-const LONGEST_METHOD: usize = 64;
-
-/// Longest line that is read before it is taken for something else, in bytes.
-const LONGEST_LINE: usize = 64 * 1024;
+/// Longest line that is read to its end, in bytes; hyper judges a longer one.
+const LONGEST_LINE: usize = 8 * 1024;
 
 /// What the first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +48,24 @@ pub async fn sniff_on<I: AsyncRead + Unpin>(
 ) -> io::Result<(Spoken, Prefixed<I>)> {
     loop {
         if let Some(spoken) = tell(&read) {
-            return Ok((spoken, Prefixed { prefix: read.freeze(), io }));
+            return Ok((spoken, Prefixed::new(read, io)));
         }
-        if io.read_buf(&mut read).await? == 0 {
-            return Ok((Spoken::Other, Prefixed { prefix: read.freeze(), io }));
+        if !may_become_http(&read) || io.read_buf(&mut read).await? == 0 {
+            return Ok((Spoken::Other, Prefixed::new(read, io)));
         }
     }
+}
+
+/// Whether it is worth waiting for the rest of the first line: it begins with a method that is in
+/// use. A protocol that says another word and waits for its answer is not kept waiting; should
+/// its line name HTTP after all, [`crate::opaque`] cuts it off.
+fn may_become_http(bytes: &[u8]) -> bool {
+    let word = &bytes[bytes.iter().take_while(|byte| is_blank(**byte)).count()..];
+    let begins = |method: &&[u8]| match word.split_at_checked(method.len()) {
+        None => method.starts_with(word),
+        Some((first, rest)) => first == *method && rest.first().is_none_or(|byte| is_space(*byte)),
+    };
+    bytes.is_empty() || (!word.is_empty() && METHODS.iter().any(begins))
 }
 
 /// What is spoken; `None` while more bytes are needed to tell.
@@ -66,25 +77,41 @@ fn tell(bytes: &[u8]) -> Option<Spoken> {
     tell_http1(bytes)
 }
 
-/// Whether this begins with `METHOD SP target SP HTTP/1.` (RFC 9112 §3): other protocols in text
-/// (`PUB subject 5`, `GET key`) begin with words like methods, but not with such a line.
+/// Whether the first line is a request line of HTTP/1, or what an application might take for one
+/// (RFC 9112 §2.2, §3): that is for hyper to refuse, for where nobody looks into the bytes a client
+/// could say itself who it is. Other protocols in text (`PUB subject 5`, `GET key`) begin with words
+/// like methods, but their first line does not name HTTP.
 fn tell_http1(bytes: &[u8]) -> Option<Spoken> {
-    let line_ends = bytes.iter().position(|b| *b == b'\n');
-    let line = &bytes[..line_ends.unwrap_or(bytes.len())];
-    let mut words = line.splitn(3, |b| *b == b' ');
-    let method = words.next().unwrap_or_default();
-    let is_method = |b: &u8| b.is_ascii_uppercase() || *b == b'-';
-    if method.len() > LONGEST_METHOD || !method.iter().all(is_method) || line.len() > LONGEST_LINE {
-        return Some(Spoken::Other);
+    let blank = bytes.iter().take_while(|byte| is_blank(**byte)).count();
+    let rest = &bytes[blank..];
+    let line_ends = rest.iter().position(|byte| *byte == b'\n');
+    let line = &rest[..line_ends.unwrap_or(rest.len())];
+    let method = line.iter().take_while(|byte| is_token(**byte)).count();
+    let after = line.get(method).is_none_or(|byte| is_space(*byte) || *byte == b'\r');
+    let names_http = |word: &[u8]| is_space(word[0]) && word[1..].eq_ignore_ascii_case(b"HTTP/");
+    if !after || (method == 0 && !line.is_empty()) {
+        Some(Spoken::Other)
+    } else if line.windows(6).any(names_http) || bytes.len() > LONGEST_LINE {
+        Some(Spoken::Http1)
+    } else {
+        line_ends.map(|_| Spoken::Other)
     }
-    match (words.next(), words.next()) {
-        (Some(_), _) if method.is_empty() => Some(Spoken::Other),
-        (Some(b""), Some(_)) => Some(Spoken::Other),
-        (_, Some(version)) if version.starts_with(VERSION) => Some(Spoken::Http1),
-        (_, Some(version)) if !VERSION.starts_with(version) => Some(Spoken::Other),
-        _ if line_ends.is_some() => Some(Spoken::Other),
-        _ => None,
-    }
+}
+
+/// What lenient parsers skip before a request line (RFC 9112 §2.2).
+pub(crate) const fn is_blank(byte: u8) -> bool {
+    is_space(byte) || matches!(byte, b'\r' | b'\n')
+}
+
+/// What lenient parsers split words at.
+pub(crate) const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | 0x1c..=0x1f | 0x85 | 0xa0)
+}
+
+/// What a method is made of (RFC 9110 §5.6.2).
+pub(crate) const fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
 /// A connection of which some bytes were read already.
@@ -92,6 +119,13 @@ fn tell_http1(bytes: &[u8]) -> Option<Spoken> {
 pub struct Prefixed<I> {
     prefix: Bytes,
     io: I,
+}
+
+impl<I> Prefixed<I> {
+    /// `io` after `read` was read from it.
+    pub fn new(read: BytesMut, io: I) -> Self {
+        Self { prefix: read.freeze(), io }
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Prefixed<I> {
@@ -146,7 +180,7 @@ mod tests {
 
     #[test]
     fn first_bytes_tell_the_protocol() {
-        let cases: [(&[u8], Option<Spoken>); 20] = [
+        let cases: [(&[u8], Option<Spoken>); 28] = [
             (b"", None),
             (b"P", None),
             (b"PRI * HT", None),
@@ -159,14 +193,22 @@ mod tests {
             (b"M-SEARCH * HTTP/1.0\r\n", Some(Spoken::Http1)),
             (b"GET key\r\n", Some(Spoken::Other)),
             (b"PUB subject 5\r\nhello\r\n", Some(Spoken::Other)),
-            (b"SET a bc", Some(Spoken::Other)),
+            (b"SET a bc", None),
+            (b"SET a bc\r\n", Some(Spoken::Other)),
+            (b"SET a http://b/HTTP/1\r\n", Some(Spoken::Other)),
+            (b"{\"a\"", Some(Spoken::Other)),
+            (b"SSH-2.0-x\r\n", Some(Spoken::Other)),
+            (b"*1\r\n$4\r\nPING\r\n", Some(Spoken::Other)),
+            (b"\r\n\nGET / HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"GET\t/ HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (b"GET /a b http/1.1", Some(Spoken::Http1)),
             (b"CONNECT\n", Some(Spoken::Other)),
             (b"AMQP\0\0\x09\x01", Some(Spoken::Other)),
             (b"\x16\x03\x01\x02\x00", Some(Spoken::Other)),
-            (b"get / HTTP/1.1", Some(Spoken::Other)),
-            (b" GET / HTTP/1.1", Some(Spoken::Other)),
-            (b"GET  HTTP/1.1\r\n", Some(Spoken::Other)),
-            (&[b'A'; LONGEST_METHOD + 1], Some(Spoken::Other)),
+            (b"get / HTTP/1.1", Some(Spoken::Http1)),
+            (b" GET / HTTP/1.1", Some(Spoken::Http1)),
+            (b"GET  HTTP/1.1\r\n", Some(Spoken::Http1)),
+            (&[b'A'; LONGEST_LINE + 1], Some(Spoken::Http1)),
         ];
         for (bytes, expected) in cases {
             assert_eq!(tell(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
@@ -180,6 +222,27 @@ mod tests {
         let mut read = Vec::new();
         io.read_to_end(&mut read).await.unwrap();
         assert_eq!((spoken, read.as_slice()), (Spoken::Http1, sent));
+    }
+
+    #[tokio::test]
+    async fn a_word_that_is_no_method_is_not_waited_for() {
+        for (word, waits) in [
+            ("hello", false),
+            ("PING", false),
+            ("SET a bc", false),
+            ("\n", false),
+            ("", true),
+            ("P", true),
+            ("GET", true),
+            ("GET key", true),
+            ("GETTING", false),
+        ] {
+            assert_eq!(may_become_http(word.as_bytes()), waits, "{word:?}");
+        }
+        let (mut client, server) = tokio::io::duplex(64);
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"PING").await.unwrap();
+        let (spoken, _) = sniff(server).await.unwrap();
+        assert_eq!(spoken, Spoken::Other, "while the client waits for its answer");
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use model::code::ErrorCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::{Body, RequestBody};
+use crate::edge;
 use crate::error::ProxyError;
 use crate::headers;
 use crate::relay::Session;
@@ -64,7 +65,13 @@ impl Upgrade {
             .map_err(failed)?;
         // The request hears how the connection ended; nobody else asks.
         tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        sender.send_request(request).await.map_err(failed)
+        let response = sender.send_request(request).await.map_err(failed)?;
+        if !is_granted(&response) {
+            let bad =
+                |what| ProxyError::new(ErrorCode::UpstreamProtocol, format!("{peer}: {what}"));
+            edge::response(&response).map_err(bad)?;
+        }
+        Ok(response)
     }
 
     /// Switches: the client gets the other side's 101, and then bytes go both ways. `held` lives

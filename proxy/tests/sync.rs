@@ -4,77 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what is wrong by failing
 
 mod control_plane;
+mod support;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use control_plane::ControlPlane;
-use model::service::{Endpoint, MeshPeer, Protocol, Service, ServicePort, Target};
+use model::service::MeshPeer;
+use support::{Sidecar, endpoint, eventually, service};
+use wire::Kind;
 use wire::proto::{self, sync_request::Kind as Said};
-use wire::{Body, Kind};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A sidecar that ends with the test.
-struct Sidecar {
-    child: Child,
-    address: IpAddr,
-}
-
-impl Sidecar {
-    fn start(control_plane: &ControlPlane, address: [u8; 4], args: &[&str]) -> Self {
-        let address = IpAddr::from(address);
-        let token = control_plane.token_file("shop", "test");
-        let child = Command::new(env!("CARGO_BIN_EXE_pillion-proxy"))
-            .args(["--address", &address.to_string(), "--token-file"])
-            .arg(token)
-            .args(["--control-plane", &control_plane.address().to_string(), "--workers", "1"])
-            .args(args)
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        Self { child, address }
-    }
-
-    /// The status line, and all after it, of `GET url` sent to the outbound port.
-    fn get(&self, url: &str) -> String {
-        request(SocketAddr::new(self.address, 15001), url)
-    }
-
-    fn wait_until_ready(&self) {
-        let admin = SocketAddr::new(self.address, 15020);
-        eventually("the sidecar is ready", || request(admin, "/ready").contains(" 200 "));
-    }
-}
-
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn request(to: SocketAddr, url: &str) -> String {
-    let mut answer = String::new();
-    let ask = || -> std::io::Result<String> {
-        let mut socket = TcpStream::connect(to)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        write!(socket, "GET {url} HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n")?;
-        socket.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().unwrap_or_else(|error| format!("error: {error}"))
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "after {PATIENCE:?} it is not so that {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// An application that answers every request with `body` and the peer it was told of.
 fn application(address: [u8; 4], body: &'static str) -> SocketAddr {
@@ -104,25 +43,6 @@ fn application(address: [u8; 4], body: &'static str) -> SocketAddr {
         }
     });
     at
-}
-
-fn service(name: &str, endpoints: Vec<Endpoint>) -> proto::Resource {
-    let service = Service {
-        name: name.parse().unwrap(),
-        addresses: vec![],
-        ports: vec![ServicePort { port: 80, name: None, protocol: Protocol::Detect }],
-        endpoints,
-    };
-    wire::resource::encode(name, &Body::Service(service))
-}
-
-fn endpoint(at: SocketAddr, mesh: Option<MeshPeer>) -> Endpoint {
-    Endpoint {
-        address: at.ip(),
-        workload: "api-1".into(),
-        targets: vec![Target { port: 80, target: at.port() }],
-        mesh,
-    }
 }
 
 #[test]
@@ -159,6 +79,7 @@ fn a_request_goes_through_two_sidecars_and_the_application_learns_who_calls() {
     // The endpoint is the same, and somebody else is expected there: nothing is sent.
     let stranger = MeshPeer { port: 15008, identity: control_plane.identity("shop", "other") };
     stream.update(vec![service("shop/api", vec![endpoint(app, Some(stranger))])], vec![]);
+    stream.acknowledged();
     let answer = client.get("http://api/");
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert!(answer.contains("x-pillion-error: tls_peer_identity_mismatch"), "{answer}");

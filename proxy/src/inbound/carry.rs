@@ -1,6 +1,7 @@
 //! A connection towards the application, whoever sends it and whatever it speaks: the tunnel of
 //! another sidecar, or plaintext from outside of the mesh.
 
+use std::io;
 use std::sync::Arc;
 
 use ::http::{Method, Request, Response};
@@ -10,14 +11,16 @@ use model::code::ErrorCode;
 use model::service::Protocol;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::application::Application;
 use super::{Arrival, Caller, http};
 use crate::body::Body;
 use crate::error::ProxyError;
+use crate::opaque::Opaque;
 use crate::relay::Session;
-use crate::server;
-use crate::sniff::{Spoken, sniff_on};
+use crate::server::{self, HEAD_TIMEOUT};
+use crate::sniff::{Prefixed, Spoken, sniff_on};
 use crate::telemetry::metrics::{Direction, Tls};
 use crate::upstream::connect;
 use crate::worker::Worker;
@@ -28,7 +31,7 @@ use crate::worker::Worker;
 pub(super) async fn carry<I>(
     worker: Worker,
     arrival: Arrival,
-    mut io: I,
+    io: I,
     mut upstream: Option<TcpStream>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -37,21 +40,24 @@ pub(super) async fn carry<I>(
     if application.protocol == Protocol::Opaque {
         return relay(&worker, &arrival, io, upstream).await;
     }
-    let mut read = BytesMut::with_capacity(1024);
-    if application.protocol == Protocol::Detect
-        && !client_speaks_first(&worker, &application, &mut io, &mut read, &mut upstream).await
-    {
-        return relay(&worker, &arrival, io, upstream).await;
-    }
     let drain = worker.mesh.drain.clone();
     let handle = {
         let (worker, arrival) = (worker.clone(), arrival.clone());
         move |request| answer(worker.clone(), arrival.clone(), request)
     };
-    let ended = match sniff_on(read, io).await {
-        Ok((Spoken::Http1, io)) => server::http1(io, &drain, handle).await,
+    let detected = detect(&worker, &application, io, &mut upstream);
+    let detected = match arrival.peer {
+        Some(_) => detected.await,
+        // Outside of the mesh, a connection that nobody uses is not kept.
+        None => timeout(HEAD_TIMEOUT, detected).await.unwrap_or_else(|late| Err(late.into())),
+    };
+    let ended = match detected {
         Ok((Spoken::Http2, io)) => server::http2(io, &drain, handle).await,
-        Ok((Spoken::Other, io)) => return relay(&worker, &arrival, io, upstream).await,
+        Ok((Spoken::Other, io)) if application.protocol == Protocol::Detect => {
+            return relay(&worker, &arrival, Opaque::new(io), upstream).await;
+        }
+        // What is no HTTP gets HTTP/1's 400 where HTTP is what the application speaks.
+        Ok((Spoken::Http1 | Spoken::Other, io)) => server::http1(io, &drain, handle).await,
         Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
     };
     if let Err(error) = ended {
@@ -59,11 +65,27 @@ pub(super) async fn carry<I>(
     }
 }
 
+/// What is spoken on `io`; where nobody says so, from who speaks first and what the client says.
+async fn detect<I: AsyncRead + Unpin>(
+    worker: &Worker,
+    application: &Application,
+    mut io: I,
+    upstream: &mut Option<TcpStream>,
+) -> io::Result<(Spoken, Prefixed<I>)> {
+    let mut read = BytesMut::with_capacity(1024);
+    if application.protocol == Protocol::Detect
+        && !client_speaks_first(worker, application, &mut io, &mut read, upstream).await
+    {
+        return Ok((Spoken::Other, Prefixed::new(read, io)));
+    }
+    sniff_on(read, io).await
+}
+
 /// Answers one request on the connection.
 async fn answer(worker: Worker, arrival: Arrival, request: Request<Incoming>) -> Response<Body> {
     if request.method() == Method::CONNECT {
         let detail = "CONNECT is for the outbound and the mesh port";
-        return ProxyError::new(ErrorCode::BadRequest, detail).public_response(false);
+        return ProxyError::new(ErrorCode::MethodNotAllowed, detail).public_response(false);
     }
     http::handle(&worker, Caller::Connection(arrival), request).await
 }

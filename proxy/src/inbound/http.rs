@@ -13,12 +13,14 @@ use model::headers as names;
 use super::application::Application;
 use super::{Arrival, Caller, carry};
 use crate::body::{Body, RequestBody};
+use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
 use crate::outbound::{attempt, destination};
 use crate::telemetry::metrics::{Direction, Tls};
 use crate::upgrade::{Upgrade, is_granted};
+use crate::upload::Upload;
 use crate::upstream::pool::Peer;
 use crate::upstream::{Connection, Lease};
 use crate::worker::Worker;
@@ -45,13 +47,18 @@ async fn forward(
 ) -> Result<Response<Body>, ProxyError> {
     let upgrade = Upgrade::asked(&mut request);
     let (parts, body) = request.into_parts();
+    edge::request(&parts)?;
     let wanted = destination::authority(&parts)?;
     let target = Target::read(worker, caller, &parts)?;
     let application = target.application;
     exchange.endpoint = Some(application.address);
     exchange.service = Some(Arc::clone(&application.service));
 
-    let body = if body.is_end_stream() { RequestBody::Empty } else { RequestBody::Stream(body) };
+    let body = if body.is_end_stream() {
+        RequestBody::Empty
+    } else {
+        RequestBody::Stream(Upload::new(body, parts.version))
+    };
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.headers_mut() = parts.headers;

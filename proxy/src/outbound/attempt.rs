@@ -30,6 +30,7 @@ use crate::headers;
 use crate::mesh::Mesh;
 use crate::replay::Replay;
 use crate::telemetry::trace;
+use crate::upload::Upload;
 use crate::upstream::pool::Peer;
 use crate::upstream::{Lease, LoadGuard};
 use crate::worker::Worker;
@@ -63,7 +64,7 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// The request of `parts` for `wanted`.
-    pub fn new(parts: Parts, wanted: &Authority, body: Option<Incoming>, mesh: &Mesh) -> Self {
+    pub fn new(parts: Parts, wanted: &Authority, body: Option<Upload>, mesh: &Mesh) -> Self {
         let host = parts.headers.get(HOST).cloned();
         let authority = HeaderValue::from_str(&wanted.to_string()).ok().or(host);
         Self {
@@ -233,12 +234,21 @@ impl Attempt<'_> {
         let mut load = LoadGuard::begin(self.endpoint);
         let peer = Peer::of(self.endpoint, self.outgoing.http2);
         let request = self.request(span)?;
-        let (response, connection) = self.worker.pool.send(&peer, request).await?;
+        let (response, connection) =
+            self.worker.pool.send(&peer, request).await.map_err(|error| self.blame(error))?;
         if response.status().as_u16() < 500 {
             load.answered();
         }
         let lease = Lease::new(connection).with_load(load);
         Ok(received(self.endpoint, response, lease))
+    }
+
+    /// The error of a request whose own body broke off is the client's.
+    fn blame(&self, error: ProxyError) -> ProxyError {
+        match self.outgoing.body.as_ref().and_then(Replay::failure) {
+            Some(code) => ProxyError { code, ..error },
+            None => error,
+        }
     }
 
     /// The copy of the request for this endpoint.

@@ -14,11 +14,13 @@ use model::table::{Lookup, PortEntry, ServiceEntry, Table};
 use super::attempt::{self, Forward, Outgoing};
 use super::{destination, upgrade};
 use crate::body::Body;
+use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
 use crate::telemetry::metrics::Direction;
 use crate::upgrade::Upgrade;
+use crate::upload::Upload;
 use crate::worker::Worker;
 
 /// Answers one request of the application, whatever happens.
@@ -37,6 +39,7 @@ async fn forward(
 ) -> Result<Response<Body>, ProxyError> {
     let upgrade = Upgrade::asked(&mut request);
     let (mut parts, body) = request.into_parts();
+    edge::request(&parts)?;
     let wanted = destination::authority(&parts)?;
     let (table, name) = destination::find(&worker.mesh, &wanted).await?;
     let service = known(&table, &name)?;
@@ -51,7 +54,7 @@ async fn forward(
     let forward = plan(&table, service, port, selected.as_ref())?;
     port.budget.deposit(exchange.started());
 
-    let body = if body.is_end_stream() { None } else { Some(body) };
+    let body = (!body.is_end_stream()).then(|| Upload::new(body, parts.version));
     let outgoing = Outgoing::new(parts, &wanted, body, &worker.mesh);
     match upgrade {
         Some(upgrade) => upgrade::send(worker, exchange, &forward, upgrade, &outgoing).await,

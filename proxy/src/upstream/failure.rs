@@ -29,8 +29,8 @@ pub(super) fn of_request(
 }
 
 fn code(error: &hyper::Error, used: Used) -> ErrorCode {
-    if source::<BodyError>(error).is_some() {
-        return ErrorCode::ClientClosed;
+    if let Some(body) = source::<BodyError>(error) {
+        return body.code();
     }
     if let Some(h2) = source::<h2::Error>(error) {
         return http2_code(h2);

@@ -2,18 +2,25 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use model::code::ErrorCode;
+use tokio::sync::Notify;
 
 use super::failure::{self, Used};
 use super::pool::{Peer, Shared, lock};
 use super::{Connection, connect};
 use crate::body::RequestBody;
+use crate::edge;
 use crate::error::ProxyError;
 use crate::server::{MAX_FIELDS, MAX_HEAD};
 
@@ -26,6 +33,9 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long a connection may take to become idle after its response has ended: the request's
 /// body may still be on its way.
 const SETTLE: Duration = Duration::from_secs(10);
+
+/// Most interim responses (1xx) before the response.
+const MAX_INTERIM: u32 = 64;
 
 /// The idle connections to one peer, the one used last at the end.
 #[derive(Default)]
@@ -103,6 +113,7 @@ pub(super) async fn send(
     address: SocketAddr,
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Connection), ProxyError> {
+    prepare(&mut request);
     let mut used = Used::Again;
     loop {
         let idle = lock(&shared.http1).get_mut(peer).and_then(Idle::take);
@@ -113,7 +124,7 @@ pub(super) async fn send(
                 open(shared, peer, address).await?
             }
         };
-        match sender.try_send_request(request).await {
+        match answered(&mut sender, peer, request).await? {
             Ok(response) => {
                 let pool = Arc::downgrade(shared);
                 let returnable = Returnable { sender, peer: peer.clone(), pool };
@@ -126,6 +137,55 @@ pub(super) async fn send(
             },
         }
     }
+}
+
+/// What HTTP/1.1 wants otherwise than HTTP/2: cookies in one field (RFC 9113 §8.2.3), and framing
+/// for a body of unknown length, which hyper would leave out of a GET.
+fn prepare(request: &mut Request<RequestBody>) {
+    let framed = request.body().is_end_stream() || request.headers().contains_key(CONTENT_LENGTH);
+    let headers = request.headers_mut();
+    if !framed {
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    join_cookies(headers);
+}
+
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    // invariant: values joined with what a value may hold are a value.
+    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(b"; ".as_slice())) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// Sends the request and judges what comes back; interim responses end here, and are counted.
+async fn answered(
+    sender: &mut SendRequest<RequestBody>,
+    peer: &Peer,
+    mut request: Request<RequestBody>,
+) -> Result<Sent, ProxyError> {
+    let fail = |what: &str| ProxyError::new(ErrorCode::UpstreamProtocol, format!("{peer}: {what}"));
+    let (too_many, counted) = (Arc::new(Notify::new()), AtomicU32::new(0));
+    let notify = Arc::clone(&too_many);
+    hyper::ext::on_informational(&mut request, move |_| {
+        if counted.fetch_add(1, Ordering::Relaxed) == MAX_INTERIM {
+            notify.notify_one();
+        }
+    });
+    let sent = tokio::select! {
+        biased;
+        () = too_many.notified() => return Err(fail("it sends interim responses without end")),
+        sent = sender.try_send_request(request) => sent,
+    };
+    if let Ok(response) = &sent {
+        edge::response(response).map_err(fail)?;
+    }
+    Ok(sent)
 }
 
 async fn open(

@@ -1,0 +1,179 @@
+//! What a message must be before anything is done with it, beyond what [`crate::strict`], hyper
+//! and h2 have judged already. Ambiguous messages end here; none is repaired.
+
+use http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, HOST,
+    HeaderName, SET_COOKIE, TRAILER, TRANSFER_ENCODING,
+};
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use model::code::ErrorCode;
+
+use crate::error::ProxyError;
+use crate::headers;
+use crate::server::MAX_FIELDS;
+
+/// Longest method, in bytes.
+const MAX_METHOD: usize = 64;
+
+/// Most fields of trailers.
+const MAX_TRAILERS: usize = 64;
+
+/// Largest trailers, in bytes of names and values.
+const MAX_TRAILERS_SIZE: usize = 16 * 1024;
+
+/// What must be known before a body, so that it is never taken from after it (RFC 9110 §6.5.1):
+/// framing, routing, authentication, and how to read the body.
+const NO_TRAILERS: [HeaderName; 9] = [
+    CONTENT_LENGTH,
+    TRAILER,
+    HOST,
+    AUTHORIZATION,
+    COOKIE,
+    SET_COOKIE,
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+    CONTENT_RANGE,
+];
+
+/// Judges the head of a request.
+///
+/// # Errors
+/// `bad_request`, or `head_too_large` for more fields than [`MAX_FIELDS`].
+pub fn request(parts: &Parts) -> Result<(), ProxyError> {
+    let bad = |detail: &'static str| Err(ProxyError::new(ErrorCode::BadRequest, detail));
+    if parts.headers.len() > MAX_FIELDS {
+        let detail = format!("the head has more than {MAX_FIELDS} fields");
+        return Err(ProxyError::new(ErrorCode::HeadTooLarge, detail));
+    }
+    if parts.method.as_str().len() > MAX_METHOD {
+        return bad("the method is longer than 64 bytes");
+    }
+    if !is_target(&parts.method, &parts.uri) {
+        return bad("the target is neither a path nor an http:// URI");
+    }
+    let body_expected = [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
+    let unknown_length = !parts.headers.contains_key(CONTENT_LENGTH);
+    if parts.version == Version::HTTP_10 && body_expected && unknown_length {
+        return bad("a body in HTTP/1.0 needs a Content-Length"); // RFC 1945 §7.2.2
+    }
+    Ok(())
+}
+
+/// Whether a target has one of the forms that a request other than CONNECT may have: origin-form,
+/// absolute-form, or `*` for OPTIONS (RFC 9112 §3.2, RFC 9113 §8.3.1).
+fn is_target(method: &Method, uri: &Uri) -> bool {
+    let path = uri.path();
+    let authority_form = uri.authority().is_some() && uri.scheme().is_none();
+    !authority_form && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS))
+}
+
+/// Judges the head of a response in HTTP/1, where no upgrade was asked for: one length or one
+/// coding, never both (RFC 9112 §6.3).
+///
+/// # Errors
+/// `upstream_protocol_error`.
+pub fn response<B>(response: &Response<B>) -> Result<(), &'static str> {
+    let mut lengths = response.headers().get_all(CONTENT_LENGTH).iter();
+    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
+    let (length, coding) = (lengths.next(), codings.next());
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err("it switches protocols and was not asked to");
+    }
+    if length.is_some() && coding.is_some() {
+        return Err("it has a Content-Length and a Transfer-Encoding");
+    }
+    let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    if lengths.next().is_some() || length.is_some_and(|length| !is_number(length.as_bytes())) {
+        return Err("its Content-Length is not one number");
+    }
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_some() || coding.is_some_and(|coding| !is_chunked(coding.as_bytes())) {
+        return Err("its Transfer-Encoding is not chunked");
+    }
+    Ok(())
+}
+
+/// Leaves of trailers what may come after a body; says whether they are within their bounds.
+pub fn trailers(fields: &mut HeaderMap) -> bool {
+    let size: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let fits = fields.len() <= MAX_TRAILERS && size <= MAX_TRAILERS_SIZE;
+    headers::strip_hop_by_hop(fields);
+    headers::strip_reserved(fields);
+    for name in NO_TRAILERS {
+        fields.remove(name);
+    }
+    fits
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request};
+
+    use super::*;
+
+    fn judged(request: http::request::Builder) -> Option<ErrorCode> {
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        super::request(&parts).err().map(|error| error.code)
+    }
+
+    #[test]
+    fn targets_have_one_of_the_forms() {
+        let cases = [
+            ("GET", "/a", None),
+            ("GET", "http://a/b", None),
+            ("GET", "http://a", None),
+            ("OPTIONS", "*", None),
+            ("GET", "*", Some(ErrorCode::BadRequest)),
+            ("GET", "a:80", Some(ErrorCode::BadRequest)),
+            ("GET", "a", Some(ErrorCode::BadRequest)),
+        ];
+        for (method, target, expected) in cases {
+            let request = Request::builder().method(method).uri(target);
+            assert_eq!(judged(request), expected, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn heads_have_bounds() {
+        let many = |fields: usize| {
+            (0..fields).fold(Request::get("/"), |request, _| request.header("a", "b"))
+        };
+        assert_eq!(judged(many(MAX_FIELDS)), None);
+        assert_eq!(judged(many(MAX_FIELDS + 1)), Some(ErrorCode::HeadTooLarge));
+        let method = |length| Request::builder().method("A".repeat(length).as_str());
+        assert_eq!(judged(method(MAX_METHOD)), None);
+        assert_eq!(judged(method(MAX_METHOD + 1)), Some(ErrorCode::BadRequest));
+    }
+
+    #[test]
+    fn a_response_says_its_length_once() {
+        let cases: [(&[(&str, &str)], bool); 7] = [
+            (&[], true),
+            (&[("content-length", "5")], true),
+            (&[("transfer-encoding", "Chunked")], true),
+            (&[("content-length", "5"), ("transfer-encoding", "chunked")], false),
+            (&[("content-length", "5"), ("content-length", "5")], false),
+            (&[("content-length", "5, 5")], false),
+            (&[("transfer-encoding", "gzip, chunked")], false),
+        ];
+        for (fields, expected) in cases {
+            let fill = |response: http::response::Builder, field: &(&str, &str)| {
+                response.header(field.0, field.1)
+            };
+            let head = fields.iter().fold(Response::builder(), fill).body(()).unwrap();
+            assert_eq!(response(&head).is_ok(), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn trailers_bring_nothing_that_was_needed_before() {
+        let names = ["host", "content-length", "x-pillion-peer", "authorization", "grpc-status"];
+        let mut fields: HeaderMap = names
+            .iter()
+            .map(|name| (HeaderName::from_static(name), HeaderValue::from_static("1")))
+            .collect();
+        assert!(trailers(&mut fields));
+        assert_eq!(fields.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["grpc-status"]);
+    }
+}
