@@ -1,11 +1,12 @@
 //! One sidecar: carries its workload's traffic in and out of the mesh.
 //!
-//! A request's way out: [`worker`] accepts, [`outbound::serve`] tells the protocol,
+//! A request's way out: [`accept`] takes the connection, [`outbound::serve`] tells the protocol,
 //! [`outbound::http::handle`] finds the route, [`outbound::attempt`] picks an endpoint and tries
-//! again where that is safe, [`upstream`] holds the connections. Its way in: [`worker`],
+//! again where that is safe, [`upstream`] holds the connections. Its way in: [`accept`],
 //! [`inbound::serve`] (mutual TLS), [`inbound::http::handle`], [`upstream`] to the application.
 //! [`sync`] keeps the Table and the certificate up to date, on a thread of its own.
 
+pub mod accept;
 pub mod admin;
 pub mod args;
 pub mod body;
@@ -27,6 +28,7 @@ pub mod server;
 pub mod sniff;
 pub mod strict;
 pub mod sync;
+pub mod target;
 pub mod telemetry;
 pub mod upgrade;
 pub mod upload;

@@ -12,14 +12,14 @@ use tokio::time::Instant;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::accept::Port;
 use crate::args::Args;
 use crate::config::Config;
 use crate::mesh::Mesh;
 use crate::sync::discovery::{self, Requests};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{self, Tracing};
-use crate::worker::Port;
-use crate::{admin, sync, worker};
+use crate::{accept, admin, sync};
 
 /// Runs a sidecar with these arguments (the program's name first) until it is told to leave.
 /// The exit code is 0 after a drain, 2 for settings that cannot be put in force, 1 for the rest.
@@ -64,7 +64,7 @@ fn run(config: Config, log: daemon::log::LogArgs) -> anyhow::Result<()> {
 
         let (discovery, requests) = discovery::channel();
         let mesh = Arc::new(Mesh::new(config, metrics, tracing, discovery));
-        worker::start(&mesh, listeners).context("cannot start the workers")?;
+        accept::start(&mesh, listeners).context("cannot start the workers")?;
         start_admin(&mesh, admin_listener);
         start_sync(&mesh, requests);
         tracing::info!(address = %mesh.config.address, workers = mesh.config.workers, "started");

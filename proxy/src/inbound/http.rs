@@ -17,7 +17,7 @@ use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
-use crate::outbound::{attempt, destination};
+use crate::target;
 use crate::telemetry::metrics::{Direction, Tls};
 use crate::upgrade::{Upgrade, is_granted};
 use crate::upload::Upload;
@@ -48,7 +48,7 @@ async fn forward(
     let upgrade = Upgrade::asked(&mut request);
     let (parts, body) = request.into_parts();
     edge::request(&parts)?;
-    let wanted = destination::authority(&parts)?;
+    let wanted = target::read(&parts)?;
     let target = Target::read(worker, caller, &parts)?;
     let application = target.application;
     exchange.endpoint = Some(application.address);
@@ -65,7 +65,7 @@ async fn forward(
     clean(request.headers_mut(), caller);
     worker.mesh.tracing.inject(&exchange.span, request.headers_mut());
     let host = host(&wanted)?;
-    attempt::address(&mut request, &parts.uri, &host, target.http2)?;
+    target::write(&mut request, &parts.uri, &host, target.http2)?;
 
     let peer = if target.http2 {
         Peer::Http2(application.address)

@@ -29,6 +29,7 @@ use crate::exchange::Exchange;
 use crate::headers;
 use crate::mesh::Mesh;
 use crate::replay::Replay;
+use crate::target;
 use crate::telemetry::trace;
 use crate::upload::Upload;
 use crate::upstream::pool::Peer;
@@ -85,7 +86,7 @@ impl Outgoing {
         let mut request = Request::new(RequestBody::Empty);
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = self.headers.clone();
-        address(&mut request, &self.uri, &self.host, false)?;
+        target::write(&mut request, &self.uri, &self.host, false)?;
         Ok(request)
     }
 }
@@ -269,7 +270,7 @@ impl Attempt<'_> {
             headers.insert(names::PROTOCOL, HeaderValue::from_static(spoken));
         }
         let http2 = meshed || self.outgoing.http2;
-        address(&mut request, &self.outgoing.uri, &self.outgoing.host, http2)?;
+        target::write(&mut request, &self.outgoing.uri, &self.outgoing.host, http2)?;
         Ok(request)
     }
 
@@ -311,35 +312,6 @@ pub(super) fn received(
     }
     parts.version = Version::HTTP_11;
     Response::from_parts(parts, Body::stream(body, lease))
-}
-
-/// Addresses a request: in its target for HTTP/2, in origin-form with a Host for HTTP/1.1.
-///
-/// # Errors
-/// `bad_request` when target and host make no URI.
-pub fn address(
-    request: &mut Request<RequestBody>,
-    uri: &Uri,
-    host: &HeaderValue,
-    http2: bool,
-) -> Result<(), ProxyError> {
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let bad = |error: http::Error| ProxyError::new(ErrorCode::BadRequest, error.to_string());
-    if http2 {
-        request.headers_mut().remove(HOST);
-        *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = Uri::builder()
-            .scheme("http")
-            .authority(host.as_bytes())
-            .path_and_query(path)
-            .build()
-            .map_err(bad)?;
-    } else {
-        request.headers_mut().insert(HOST, host.clone());
-        *request.version_mut() = Version::HTTP_11;
-        *request.uri_mut() = Uri::builder().path_and_query(path).build().map_err(bad)?;
-    }
-    Ok(())
 }
 
 impl<'a> Forward<'a> {

@@ -1,11 +1,8 @@
-//! Where a request wants to go, and the Service that this is.
+//! The Service, and its port, that a request wants to go to.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::HOST;
-use http::request::Parts;
-use http::uri::Scheme;
 use model::code::ErrorCode;
 use model::host::{Authority, Host};
 use model::name::ServiceName;
@@ -13,36 +10,6 @@ use model::table::{PortEntry, ServiceEntry, Table};
 
 use crate::error::ProxyError;
 use crate::mesh::Mesh;
-
-/// Longest target of a request, in bytes.
-const MAX_TARGET: usize = 16 * 1024;
-
-/// What a request names: from an absolute-form target or `:authority`, else from its only Host
-/// (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
-///
-/// # Errors
-/// `bad_request` for none, two or a malformed one; `target_too_long`.
-pub fn authority(parts: &Parts) -> Result<Authority, ProxyError> {
-    if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
-        let detail = format!("the target is longer than {MAX_TARGET} bytes");
-        return Err(ProxyError::new(ErrorCode::TargetTooLong, detail));
-    }
-    let bad = |detail: String| ProxyError::new(ErrorCode::BadRequest, detail);
-    if parts.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP) {
-        return Err(bad("only http:// targets can be forwarded; use CONNECT for https".into()));
-    }
-    let mut hosts = parts.headers.get_all(HOST).iter();
-    let (host, second) = (hosts.next(), hosts.next());
-    if second.is_some() {
-        return Err(bad("more than one Host header".into()));
-    }
-    let text = match (parts.uri.authority(), host) {
-        (Some(authority), _) => authority.as_str(),
-        (None, Some(host)) => host.to_str().map_err(|_| bad("the Host is not ASCII".into()))?,
-        (None, None) => return Err(bad("no Host header".into())),
-    };
-    text.parse().map_err(|error| bad(format!("Host {text:?}: {error}")))
-}
 
 /// The Service that `wanted` names, in the Table that the request keeps from here on. A Service
 /// not asked for before is asked for now.
@@ -103,46 +70,4 @@ pub fn port<'a>(
             format!("{wanted}: Service {} has the ports {}", service.name(), ports.join(", "));
         ProxyError::new(ErrorCode::PortUnknown, detail)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http::Request;
-
-    fn of(uri: &str, hosts: &[&str]) -> Result<String, ErrorCode> {
-        let mut request = Request::get(uri);
-        for host in hosts {
-            request = request.header(HOST, *host);
-        }
-        let (parts, ()) = request.body(()).unwrap().into_parts();
-        authority(&parts).map(|found| found.to_string()).map_err(|error| error.code)
-    }
-
-    #[test]
-    fn the_target_wins_over_the_host() {
-        assert_eq!(of("http://api.shop:8080/a", &["other"]), Ok("api.shop:8080".into()));
-        assert_eq!(of("/a", &["api.shop"]), Ok("api.shop".into()));
-    }
-
-    #[test]
-    fn ambiguous_hosts_are_refused() {
-        let cases: [(&str, &[&str]); 6] = [
-            ("/a", &[]),
-            ("/a", &["a", "b"]),
-            ("http://a/", &["a", "a"]),
-            ("/a", &["a,b"]),
-            ("/a", &["user@a"]),
-            ("https://a/", &[]),
-        ];
-        for (uri, hosts) in cases {
-            assert_eq!(of(uri, hosts), Err(ErrorCode::BadRequest), "{uri} {hosts:?}");
-        }
-    }
-
-    #[test]
-    fn a_long_target_is_refused() {
-        let long = format!("/{}", "a".repeat(MAX_TARGET));
-        assert_eq!(of(&long, &["a"]), Err(ErrorCode::TargetTooLong));
-    }
 }

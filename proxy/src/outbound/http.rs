@@ -18,6 +18,7 @@ use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
+use crate::target;
 use crate::telemetry::metrics::Direction;
 use crate::upgrade::Upgrade;
 use crate::upload::Upload;
@@ -40,7 +41,7 @@ async fn forward(
     let upgrade = Upgrade::asked(&mut request);
     let (mut parts, body) = request.into_parts();
     edge::request(&parts)?;
-    let wanted = destination::authority(&parts)?;
+    let wanted = target::read(&parts)?;
     let (table, name) = destination::find(&worker.mesh, &wanted).await?;
     let service = known(&table, &name)?;
     exchange.service = Some(Arc::clone(&service.label));

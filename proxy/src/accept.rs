@@ -1,0 +1,190 @@
+//! The threads that carry traffic: one single-threaded runtime each, with a pool of its own.
+//! The first accepts, and hands each connection to the least busy of all.
+
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::mesh::Mesh;
+use crate::upstream::Pool;
+use crate::worker::Worker;
+use crate::{inbound, outbound};
+
+/// How long the accept loop rests when the process is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// One of the sidecar's ports for traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// What the application sends.
+    Outbound,
+    /// What comes without the mesh.
+    Inbound,
+    /// Other sidecars.
+    Mesh,
+}
+
+impl Port {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+            Self::Mesh => "mesh",
+        }
+    }
+}
+
+/// An accepted connection on its way to a worker.
+struct Accepted {
+    port: Port,
+    socket: std::net::TcpStream,
+    permit: OwnedSemaphorePermit,
+}
+
+/// One worker as the acceptor sees it.
+#[derive(Clone)]
+struct Desk {
+    inbox: mpsc::UnboundedSender<Accepted>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// Starts the workers and accepts on `listeners`. The threads end with the process.
+///
+/// # Errors
+/// When a thread or its runtime cannot be made.
+pub fn start(mesh: &Arc<Mesh>, listeners: Vec<(Port, StdListener)>) -> io::Result<()> {
+    let mut desks = Vec::new();
+    let mut inboxes = Vec::new();
+    for _ in 0..mesh.config.workers {
+        let (inbox, accepted) = mpsc::unbounded_channel();
+        let desk = Desk { inbox, connections: Arc::default() };
+        inboxes.push((accepted, Arc::clone(&desk.connections)));
+        desks.push(desk);
+    }
+    let mut acceptor = Some((listeners, desks));
+    for (number, (inbox, connections)) in inboxes.into_iter().enumerate() {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (mesh, acceptor) = (Arc::clone(mesh), acceptor.take());
+        std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            runtime.block_on(async move {
+                if let Some((listeners, desks)) = acceptor {
+                    accept_on(&mesh, listeners, &desks);
+                }
+                work(mesh, inbox, connections).await;
+            });
+        })?;
+    }
+    Ok(())
+}
+
+fn accept_on(mesh: &Arc<Mesh>, listeners: Vec<(Port, StdListener)>, desks: &[Desk]) {
+    let room = Arc::new(Semaphore::new(mesh.config.max_connections));
+    for (port, listener) in listeners {
+        let (mesh, desks, room) = (Arc::clone(mesh), desks.to_vec(), Arc::clone(&room));
+        tokio::spawn(async move {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => accept(&mesh, port, &listener, &desks, &room).await,
+                Err(error) => tracing::error!(%error, port = port.as_str(), "cannot listen"),
+            }
+        });
+    }
+}
+
+/// Accepts for ever. At the bound, and without descriptors, new connections wait in the kernel
+/// and those there are notice nothing.
+async fn accept(
+    mesh: &Mesh,
+    port: Port,
+    listener: &TcpListener,
+    desks: &[Desk],
+    room: &Arc<Semaphore>,
+) {
+    loop {
+        // The semaphore is never closed; a permit always comes.
+        let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
+        let accepted = listener.accept().await.and_then(|(socket, _)| socket.into_std());
+        match accepted {
+            Ok(socket) => hand_over(desks, Accepted { port, socket, permit }),
+            Err(error) => {
+                mesh.metrics.process.accept_errors.inc();
+                tracing::warn!(%error, port = port.as_str(), "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn hand_over(desks: &[Desk], accepted: Accepted) {
+    let busy = |desk: &&Desk| desk.connections.load(Ordering::Relaxed);
+    if let Some(desk) = desks.iter().min_by_key(busy) {
+        desk.connections.fetch_add(1, Ordering::Relaxed);
+        // A worker lives as long as the process.
+        let _ = desk.inbox.send(accepted);
+    }
+}
+
+/// Serves what is handed over, each connection in a task of its own.
+async fn work(
+    mesh: Arc<Mesh>,
+    mut inbox: mpsc::UnboundedReceiver<Accepted>,
+    connections: Arc<AtomicUsize>,
+) {
+    let pool = Pool::start(Arc::clone(&mesh));
+    let worker = Worker { mesh, pool };
+    while let Some(accepted) = inbox.recv().await {
+        let open = Open::new(&worker, accepted.port, Arc::clone(&connections), accepted.permit);
+        let worker = worker.clone();
+        tokio::spawn(async move {
+            let _open = open;
+            let socket = accepted.socket;
+            let ready = TcpStream::from_std(socket).and_then(|s| s.set_nodelay(true).map(|()| s));
+            match ready {
+                Ok(socket) => serve(worker, accepted.port, socket).await,
+                Err(error) => tracing::debug!(%error, "connection lost before it was served"),
+            }
+        });
+    }
+}
+
+async fn serve(worker: Worker, port: Port, socket: TcpStream) {
+    match port {
+        Port::Outbound => outbound::serve(worker, socket).await,
+        Port::Inbound => inbound::plaintext::serve(worker, socket).await,
+        Port::Mesh => inbound::serve(worker, socket).await,
+    }
+}
+
+/// A connection that is served; counted for as long as it is.
+struct Open {
+    gauge: prometheus::IntGauge,
+    connections: Arc<AtomicUsize>,
+    _running: crate::drain::Running,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn new(
+        worker: &Worker,
+        port: Port,
+        connections: Arc<AtomicUsize>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let gauge =
+            worker.mesh.metrics.process.connections_open.with_label_values(&[port.as_str()]);
+        gauge.inc();
+        Self { gauge, connections, _running: worker.mesh.drain.run(), _permit: permit }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.gauge.dec();
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
