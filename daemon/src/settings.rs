@@ -68,17 +68,24 @@ pub struct UnknownVariable {
 /// 2 for a bad or unknown flag or environment variable.
 #[allow(clippy::print_stderr)] // the message of a command line goes to its user, before any log
 pub fn parse<A: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<A, ExitCode> {
-    let parsed = A::try_parse_from(args).map_err(|error| {
+    let parsed = A::try_parse_from(args);
+    let refused = |error: clap::Error| {
         // A closed standard error is no reason to leave with another code.
         let _ = error.print();
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
-    })?;
+    };
+    if let Err(asked) = &parsed
+        && !asked.use_stderr()
+    {
+        return parsed.map_err(refused); // --help or --version
+    }
+    // A misspelt variable is told before the setting that is missing for it.
     let given = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     check_variables(given).map_err(|unknown| {
         eprintln!("error: {unknown}");
         ExitCode::from(2)
     })?;
-    Ok(parsed)
+    parsed.map_err(refused)
 }
 
 /// The environment variables that stand for flags of `command` and of its subcommands.
