@@ -48,11 +48,10 @@ fn what_is_unknown_is_refused_with_the_nearest_name() {
         (&["demo", "--jso"], &[], "'--json'"),
         (&["proxy", "--adress", "::1"], &[], "'--address'"),
         (&["check", "."], &[("PILLION_LOG_LEVELS", "info")], "PILLION_LOG_LEVELS"),
-        // a setting of another command
         (
             &["token", "--namespace=a", "--service-account=b"],
-            &[("PILLION_DEMO_RATE", "1")],
-            "PILLION_DEMO_RATE",
+            &[("PILLION_DEMO_RATES", "1")],
+            "did you mean PILLION_DEMO_RATE?",
         ),
     ];
     for (args, variables, part) in cases {
@@ -60,6 +59,14 @@ fn what_is_unknown_is_refused_with_the_nearest_name() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
         assert!(stderr(&output).contains(part), "{args:?}: {}", stderr(&output));
     }
+}
+
+#[test]
+fn settings_of_other_commands_and_links_of_kubernetes_are_passed_over() {
+    let temp = tempfile::tempdir().unwrap();
+    let others = [("PILLION_DEMO_RATE", "1"), ("PILLION_CONTROL_PLANE_SERVICE_HOST", "10.96.0.9")];
+    let output = pillion(&["check", temp.path().to_str().unwrap()], &others);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 #[test]

@@ -194,14 +194,22 @@ pub fn with_body(method: &str, url: &str, body: AnyBody) -> Request<AnyBody> {
 /// # Errors
 /// When the proxy refuses, with its head as the message.
 pub async fn connect(proxy: SocketAddr, target: &str) -> anyhow::Result<TcpStream> {
+    let head = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n");
+    let (head, socket) = converse(proxy, &head).await?;
+    ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
+    Ok(socket)
+}
+
+/// Sends the head of a request as it is and returns that of the answer, with the connection.
+///
+/// # Errors
+/// When there is no head, or not in time.
+pub async fn converse(address: SocketAddr, head: &str) -> anyhow::Result<(String, TcpStream)> {
     within(async {
-        let mut socket = TcpStream::connect(proxy).await?;
+        let mut socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
-        let head = format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n\r\n");
         socket.write_all(head.as_bytes()).await?;
-        let head = read_head(&mut socket).await?;
-        ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
-        Ok(socket)
+        Ok((read_head(&mut socket).await?, socket))
     })
     .await
 }

@@ -110,3 +110,32 @@ async fn a_tunnel_to_a_service_whose_application_is_down_is_refused_or_ends() {
         assert!(nothing.is_empty(), "{nothing:?}");
     }
 }
+
+/// What a WebSocket needs: the upgrade goes through, and bytes both ways after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_connection_carries_bytes_both_ways() {
+    let shop = Shop::open().await;
+    let head = "GET /upgrade HTTP/1.1\r\nhost: api.shop\r\nconnection: upgrade\r\n\
+                upgrade: websocket\r\n\r\n";
+    let (head, mut socket) = client::converse(shop.web.proxy(), head).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    assert!(head.to_lowercase().contains("upgrade: websocket"), "{head}");
+    for round in 0..10 {
+        let sent = format!("frame {round}");
+        socket.write_all(sent.as_bytes()).await.unwrap();
+        let mut back = vec![0; sent.len()];
+        let read = tokio::time::timeout(SOON, socket.read_exact(&mut back)).await;
+        read.expect("the echo").unwrap();
+        assert_eq!(back, sent.as_bytes());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_the_application_does_not_want_is_an_ordinary_request() {
+    let shop = Shop::open().await;
+    let mut request = client::request("GET", &format!("{}/plain", crate::shop::API));
+    request.headers_mut().insert("connection", "upgrade".parse().unwrap());
+    request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+    let answer = client::send(shop.web.proxy(), request).await.unwrap();
+    assert_eq!((answer.status.as_u16(), &answer.json()["path"]), (200, &"/plain".into()));
+}

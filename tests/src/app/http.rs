@@ -9,6 +9,7 @@
 //! | `/download/BYTES` | a body of that size, of unknown length |
 //! | `/break/BYTES` | as much of a larger body, then the connection is closed |
 //! | `/echo` | the request's body, as it comes |
+//! | `/upgrade` | 101 to the protocol asked for, then every byte back |
 //! | `/chain/...` | what the next application of the chain answers, if there is one |
 //! | anything else | the request as JSON |
 
@@ -19,7 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::Incoming;
@@ -67,7 +68,8 @@ pub(super) async fn serve(socket: TcpStream, state: Arc<State>) {
         let builder = http2::Builder::new(TokioExecutor::new());
         let _ = builder.serve_connection(TokioIo::new(socket), service).await;
     } else {
-        let _ = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+        let _ = connection.with_upgrades().await;
     }
 }
 
@@ -118,6 +120,7 @@ async fn route(request: Request<Incoming>, state: &State) -> Response<AnyBody> {
         ["download", bytes] => Response::new(body::pattern(bytes.parse().expect("bytes"))),
         ["break", bytes] => broken(bytes.parse().expect("bytes")),
         ["echo"] => Response::new(request.into_body().map_err(Into::into).boxed_unsync()),
+        ["upgrade"] => upgrade(request),
         ["chain", ..] if state.next.is_some() => chain(request, state).await,
         _ => describe(request, state).await,
     }
@@ -138,6 +141,24 @@ fn broken(bytes: u64) -> Response<AnyBody> {
     });
     let body = BodyStream::new(body::pattern(bytes)).chain(end);
     Response::new(StreamBody::new(body).boxed_unsync())
+}
+
+fn upgrade(request: Request<Incoming>) -> Response<AnyBody> {
+    let Some(protocol) = request.headers().get(UPGRADE).cloned() else {
+        return status(StatusCode::UPGRADE_REQUIRED);
+    };
+    tokio::spawn(async move {
+        if let Ok(io) = hyper::upgrade::on(request).await {
+            let (mut read, mut write) = tokio::io::split(TokioIo::new(io));
+            // A client that goes away has what it wanted.
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        }
+    });
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(UPGRADE, protocol);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    response
 }
 
 async fn digest(request: Request<Incoming>, state: &State) -> Response<AnyBody> {
