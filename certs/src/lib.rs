@@ -49,7 +49,7 @@ pub use identity::{
     ClientAuth, Identity, IdentityError, bundle_client_config, pinned_client_config,
 };
 pub use key::{KeyError, LeafKey};
-pub use peer::{peer_identity, server_name};
+pub use peer::{peer_identity, peer_not_after, server_name};
 pub use provider::provider;
 pub use renewal::{Renewal, Retry};
 pub use service_account::{ServiceAccount, ServiceAccountError};

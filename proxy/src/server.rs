@@ -77,12 +77,14 @@ where
     connection.await
 }
 
-/// Serves HTTP/2 until the client or the drain ends the connection.
+/// Serves HTTP/2 until the client ends the connection, or until `leave` resolves and what runs
+/// then has finished.
 ///
 /// # Errors
 /// What hyper says went wrong with the connection.
-pub async fn http2<I, H, F>(io: I, drain: &Drain, handle: H) -> hyper::Result<()>
+pub async fn http2<I, L, H, F>(io: I, leave: L, handle: H) -> hyper::Result<()>
 where
+    L: Future<Output = ()>,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
@@ -104,7 +106,7 @@ where
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,
-        () = drain.begun() => connection.as_mut().graceful_shutdown(),
+        () = leave => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }

@@ -52,7 +52,7 @@ pub(super) async fn carry<I>(
         None => timeout(HEAD_TIMEOUT, detected).await.unwrap_or_else(|late| Err(late.into())),
     };
     let ended = match detected {
-        Ok((Spoken::Http2, io)) => server::http2(io, &drain, handle).await,
+        Ok((Spoken::Http2, io)) => server::http2(io, drain.begun(), handle).await,
         Ok((Spoken::Other, io)) if application.protocol == Protocol::Detect => {
             return relay(&worker, &arrival, Opaque::new(io), upstream).await;
         }

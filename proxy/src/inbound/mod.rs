@@ -9,7 +9,7 @@ pub mod tunnel;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{Method, Request, Response};
 use certs::HandshakeFailure;
@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -69,10 +69,25 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
     };
     worker.mesh.metrics.tls.handshake_done(Direction::Inbound, started.elapsed());
     let drain = worker.mesh.drain.clone();
+    let valid = left(&io);
     let handle = move |request| dispatch(worker.clone(), peer.clone(), request);
-    if let Err(error) = server::http2(io, &drain, handle).await {
+    // What was proved with a certificate is proved for as long as that lives.
+    let leave = async {
+        tokio::select! {
+            () = drain.begun() => {}
+            () = sleep(valid) => {}
+        }
+    };
+    if let Err(error) = server::http2(io, leave, handle).await {
         tracing::debug!(%error, "inbound: mesh connection ended with an error");
     }
+}
+
+/// How long the caller's certificate is still valid.
+fn left(io: &TlsStream<TcpStream>) -> Duration {
+    let certificates = io.get_ref().1.peer_certificates().unwrap_or_default();
+    let not_after = certs::peer_not_after(certificates);
+    not_after.and_then(|end| end.duration_since(SystemTime::now()).ok()).unwrap_or_default()
 }
 
 /// The TLS handshake, and with it who is there.

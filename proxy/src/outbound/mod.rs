@@ -26,7 +26,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
     let drain = worker.mesh.drain.clone();
     let handle = move |request| dispatch(worker.clone(), request);
     let ended = match timeout(HEAD_TIMEOUT, sniff(socket)).await {
-        Ok(Ok((Spoken::Http2, io))) => server::http2(io, &drain, handle).await,
+        Ok(Ok((Spoken::Http2, io))) => server::http2(io, drain.begun(), handle).await,
         // What is no HTTP gets HTTP/1's 400.
         Ok(Ok((Spoken::Http1 | Spoken::Other, io))) => server::http1(io, &drain, handle).await,
         Ok(Err(error)) => return log_lost(&error),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
@@ -185,17 +185,28 @@ async fn open(shared: &Arc<Shared>, peer: &Peer) -> Result<Http2Connection, Prox
     let limit = shared.mesh.config.connect_timeout;
     match peer {
         Peer::Mesh(address, identity) => {
+            let own = shared.mesh.credentials()?.identity.not_after();
             let config = shared.client_config(identity)?;
             let io = connect::mesh(*address, config, limit, &shared.mesh.metrics).await?;
-            handshake(peer, io).await
+            let proved = io.get_ref().1.peer_certificates().unwrap_or_default();
+            let end = certs::peer_not_after(proved).map_or(own, |theirs| own.min(theirs));
+            handshake(peer, io, until_shortly_before(end)).await
         }
         Peer::Http1(address) | Peer::Http2(address) => {
-            handshake(peer, connect::tcp(*address, limit).await?).await
+            handshake(peer, connect::tcp(*address, limit).await?, MAX_AGE).await
         }
     }
 }
 
-async fn handshake<I>(peer: &Peer, io: I) -> Result<Http2Connection, ProxyError>
+/// The time until a certificate ends at `end`, less a tenth or a second: what is sent before that
+/// arrives while it is good.
+fn until_shortly_before(end: SystemTime) -> Duration {
+    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    left.saturating_sub((left / 10).min(Duration::from_secs(1)))
+}
+
+/// HTTP/2 on `io`, which takes requests for `longest` and never for more than [`MAX_AGE`].
+async fn handshake<I>(peer: &Peer, io: I, longest: Duration) -> Result<Http2Connection, ProxyError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -221,6 +232,6 @@ where
         streams: AtomicU32::new(0),
         used: AtomicU32::new(0),
         opened,
-        retire_at: opened + age,
+        retire_at: opened + age.min(longest),
     })
 }
