@@ -88,6 +88,11 @@ fn heads() -> Vec<Case> {
         cases.push(case(9, &[400], format!("GET /x{control} HTTP/1.1\r\nhost: api\r\n\r\n")));
         cases.push(case(9, &[400], format!("GE{control}T /x HTTP/1.1\r\nhost: api\r\n\r\n")));
     }
+    cases
+}
+
+fn request_lines_hosts_and_limits() -> Vec<Case> {
+    let mut cases = Vec::new();
     let lines = [
         "GET /x HTTP/1.2",
         "GET /x HTTP/2.0",
@@ -147,7 +152,7 @@ fn bad_heads_reach_nobody() {
     let origin = Origin::friendly([127, 10, 1, 2]);
     let (sidecar, _stream) = Sidecar::before(&mut control_plane, &origin);
     let mut failed = Vec::new();
-    for case in framing().into_iter().chain(heads()) {
+    for case in [framing(), heads(), request_lines_hosts_and_limits()].into_iter().flatten() {
         for port in [sidecar.outbound(), sidecar.inbound()] {
             let answer = raw::send(port, &case.sent);
             let what = describe(case.row, port, &case.sent, &answer);
