@@ -14,6 +14,7 @@ pub mod inbound;
 pub mod load;
 pub mod name;
 pub mod outlier;
+pub mod owner;
 pub mod retry;
 pub mod route;
 pub mod service;

@@ -67,10 +67,7 @@ fn decode_port(message: proto::ServicePort) -> Result<ServicePort, DecodeError> 
 }
 
 fn encode_endpoint(endpoint: &Endpoint) -> proto::Endpoint {
-    let (mesh_port, identity) = match &endpoint.mesh {
-        Some(mesh) => (mesh.port.into(), mesh.identity.to_string()),
-        None => (0, String::new()),
-    };
+    let (mesh_port, identity) = encode_mesh(endpoint.mesh.as_ref());
     proto::Endpoint {
         address: endpoint.address.to_string(),
         workload: endpoint.workload.clone(),
@@ -89,9 +86,14 @@ fn decode_endpoint(message: proto::Endpoint) -> Result<Endpoint, DecodeError> {
     })
 }
 
+/// The fields `mesh_port` and `identity` of whoever a sidecar may stand in front of.
+pub(crate) fn encode_mesh(mesh: Option<&MeshPeer>) -> (u32, String) {
+    mesh.map_or_else(Default::default, |mesh| (mesh.port.into(), mesh.identity.to_string()))
+}
+
 /// A mesh port without an identity is refused by the identity's own parser: such an endpoint
 /// would be reached without knowing whom to expect there.
-fn decode_mesh(mesh_port: u32, identity: &str) -> Result<Option<MeshPeer>, DecodeError> {
+pub(crate) fn decode_mesh(mesh_port: u32, identity: &str) -> Result<Option<MeshPeer>, DecodeError> {
     match (mesh_port, identity) {
         (0, "") => Ok(None),
         (0, _) => Err(DecodeError::at("identity", Fault::IdentityWithoutPort)),
