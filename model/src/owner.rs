@@ -27,10 +27,3 @@ pub struct Workload {
     /// The ports that a Service names; it may listen on others.
     pub ports: Vec<InboundPort>,
 }
-
-impl Workload {
-    /// The port of this number, where a Service names it.
-    pub fn port(&self, number: u16) -> Option<&InboundPort> {
-        self.ports.iter().find(|port| port.port == number)
-    }
-}

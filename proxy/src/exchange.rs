@@ -22,7 +22,7 @@ use crate::telemetry::metrics::{Direction, Tls};
 use crate::telemetry::trace;
 
 /// The label of a Service that nobody configured.
-const UNKNOWN: &str = "unknown";
+pub const UNKNOWN: &str = "unknown";
 
 /// One request from its head to its end.
 #[derive(Debug)]

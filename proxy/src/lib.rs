@@ -20,6 +20,7 @@ pub mod headers;
 pub mod inbound;
 pub mod mesh;
 pub mod opaque;
+mod original;
 pub mod outbound;
 pub mod relay;
 pub mod replay;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::relay::Carried;
 use crate::sniff::{is_blank, is_space, is_token};
 
 /// What a word of a request line that names HTTP begins with, after a space (RFC 9112 §2.3).
@@ -80,6 +81,12 @@ impl FirstLine {
         };
         let names_http = is_space(self.last[0]) && self.last[1..].eq_ignore_ascii_case(NAME);
         if self.part == Part::Rest && names_http { Verdict::Http } else { Verdict::Open }
+    }
+}
+
+impl<I: Carried> Carried for Opaque<I> {
+    fn reset(&mut self) {
+        self.io.reset();
     }
 }
 

@@ -4,12 +4,17 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use prometheus::IntCounter;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::net::TcpStream;
+use tokio_util::either::Either;
 
 use crate::drain::Running;
 use crate::error::ProxyError;
@@ -86,14 +91,16 @@ impl Session {
     /// Carries bytes until both ends have closed, each half as its sender closes it.
     pub async fn relay<C, U>(mut self, client: C, upstream: U)
     where
-        C: AsyncRead + AsyncWrite + Unpin,
-        U: AsyncRead + AsyncWrite + Unpin,
+        C: Carried,
+        U: Carried,
     {
         let mut client = Counted { io: client, read: self.received.clone() };
         let mut upstream = Counted { io: upstream, read: self.sent.clone() };
         match copy_bidirectional(&mut client, &mut upstream).await {
             Ok(bytes) => self.bytes = bytes,
             Err(error) => {
+                client.io.reset();
+                upstream.io.reset();
                 self.fail(ProxyError::new(ErrorCode::UpstreamReset, error.to_string()));
             }
         }
@@ -134,6 +141,33 @@ impl Drop for Session {
             duration_seconds: self.started.elapsed().as_secs_f64(),
             trace_id: None,
         });
+    }
+}
+
+/// A connection that bytes are carried on.
+pub trait Carried: AsyncRead + AsyncWrite + Unpin {
+    /// Ends it so that the other side sees a failure, not an orderly end: what was carried is not
+    /// whole. Takes effect when it is dropped.
+    fn reset(&mut self);
+}
+
+impl Carried for TcpStream {
+    fn reset(&mut self) {
+        // Where that fails, the connection is gone already.
+        let _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Carried for TokioIo<Upgraded> {
+    fn reset(&mut self) {}
+}
+
+impl<L: Carried, R: Carried> Carried for Either<L, R> {
+    fn reset(&mut self) {
+        match self {
+            Self::Left(io) => io.reset(),
+            Self::Right(io) => io.reset(),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::Body;
 use crate::drain::Drain;
+use crate::sniff::Spoken;
 use crate::strict::{Strict, may_leave_http};
 
 /// Largest head of a message, in bytes; the same on every hop.
@@ -39,6 +40,23 @@ pub const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`PING_INTERVAL`].
 pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Serves what is `spoken`, until the client or the drain ends the connection. What is no HTTP
+/// gets HTTP/1's 400.
+///
+/// # Errors
+/// What hyper says went wrong with the connection.
+pub async fn serve<I, H, F>(spoken: Spoken, io: I, drain: &Drain, handle: H) -> hyper::Result<()>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    match spoken {
+        Spoken::Http2 => http2(io, drain.begun(), handle).await,
+        Spoken::Http1 | Spoken::Other => http1(io, drain, handle).await,
+    }
+}
 
 /// Serves HTTP/1 until the client or the drain ends the connection.
 ///

@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use crate::relay::Carried;
+
 /// What HTTP/2 with prior knowledge begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -125,6 +127,12 @@ impl<I> Prefixed<I> {
     /// `io` after `read` was read from it.
     pub fn new(read: BytesMut, io: I) -> Self {
         Self { prefix: read.freeze(), io }
+    }
+}
+
+impl<I: Carried> Carried for Prefixed<I> {
+    fn reset(&mut self) {
+        self.io.reset();
     }
 }
 

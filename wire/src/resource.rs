@@ -11,7 +11,7 @@ use model::service::Service;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::error::{DecodeError, Fault};
+use crate::error::{DecodeError, Fault, address};
 use crate::{inbound, owner, proto, routes, service};
 
 /// The kind of a resource.
@@ -182,6 +182,7 @@ pub fn decode(message: proto::Resource) -> Result<Resource, DecodeError> {
             Body::Inbound(inbound::decode(body).map_err(|e| e.within("inbound"))?)
         }
         proto::resource::Body::Address(body) => {
+            address(message.name.clone()).map_err(|fault| DecodeError::at("name", fault))?;
             Body::Address(owner::decode(body).map_err(|e| e.within("address"))?)
         }
     };
@@ -277,6 +278,10 @@ mod tests {
         let [(_, body), ..] = bodies();
         let error = decode(encode("api", &body)).unwrap_err().to_string();
         assert!(error.starts_with("name: \"api\" is not NAMESPACE/NAME"), "{error}");
+        let [.., (_, body)] = bodies();
+        let error = decode(encode("api", &body)).unwrap_err().to_string();
+        assert!(error.starts_with("name: \"api\" is no IP"), "{error}");
+        let [(_, body), ..] = bodies();
         let mut message = encode("shop/api", &body);
         let Some(proto::resource::Body::Service(service)) = &mut message.body else {
             panic!("a Service encodes as one")

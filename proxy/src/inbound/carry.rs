@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use hyper::body::Incoming;
 use model::code::ErrorCode;
 use model::service::Protocol;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -18,7 +18,7 @@ use super::{Arrival, Caller, http};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::opaque::Opaque;
-use crate::relay::Session;
+use crate::relay::{Carried, Session};
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::sniff::{Prefixed, Spoken, sniff_on};
 use crate::telemetry::metrics::{Direction, Tls};
@@ -34,7 +34,7 @@ pub(super) async fn carry<I>(
     io: I,
     mut upstream: Option<TcpStream>,
 ) where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: Carried + Send + 'static,
 {
     let application = Arc::clone(&arrival.application);
     if application.protocol == Protocol::Opaque {
@@ -117,10 +117,12 @@ async fn client_speaks_first<I: AsyncRead + Unpin>(
 }
 
 /// Carries bytes between the two.
-async fn relay<I>(worker: &Worker, arrival: &Arrival, io: I, upstream: Option<TcpStream>)
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-{
+async fn relay<I: Carried>(
+    worker: &Worker,
+    arrival: &Arrival,
+    mut io: I,
+    upstream: Option<TcpStream>,
+) {
     let mut session = open(worker, arrival);
     let reached = match upstream {
         Some(upstream) => Ok(upstream),
@@ -128,7 +130,10 @@ where
     };
     match reached {
         Ok(upstream) => session.relay(io, upstream).await,
-        Err(error) => session.fail(error),
+        Err(error) => {
+            io.reset();
+            session.fail(error);
+        }
     }
 }
 

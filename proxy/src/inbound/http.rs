@@ -48,9 +48,9 @@ async fn forward(
     let upgrade = Upgrade::asked(&mut request);
     let (parts, body) = request.into_parts();
     edge::request(&parts)?;
-    let wanted = target::read(&parts)?;
     let target = Target::read(worker, caller, &parts)?;
     let application = target.application;
+    let wanted = target::read(&parts, Some(application.address))?;
     exchange.endpoint = Some(application.address);
     exchange.service = Some(Arc::clone(&application.service));
 
@@ -108,10 +108,13 @@ impl Target {
     /// the calling sidecar say.
     fn read(worker: &Worker, caller: &Caller, parts: &Parts) -> Result<Self, ProxyError> {
         let bad = |detail: &'static str| ProxyError::new(ErrorCode::BadRequest, detail);
-        if let Caller::Connection(arrival) = caller {
-            let application = Arc::clone(&arrival.application);
-            return Ok(Self { application, http2: parts.version == Version::HTTP_2 });
-        }
+        let at = match caller {
+            Caller::Connection(arrival) => {
+                let application = Arc::clone(&arrival.application);
+                return Ok(Self { application, http2: parts.version == Version::HTTP_2 });
+            }
+            Caller::Stream(_, at) => *at,
+        };
         let port = parts.headers.get(names::PORT).and_then(|port| port.to_str().ok()?.parse().ok());
         let port = port.ok_or_else(|| bad("x-pillion-port is missing, or no port"))?;
         let http2 = match parts.headers.get(names::PROTOCOL).map(HeaderValue::as_bytes) {
@@ -119,7 +122,7 @@ impl Target {
             Some(b"h2") => true,
             Some(_) => return Err(bad("x-pillion-protocol is neither http/1.1 nor h2")),
         };
-        Ok(Self { application: Arc::new(Application::find(&worker.mesh, port)?), http2 })
+        Ok(Self { application: Arc::new(Application::find(&worker.mesh, at, port)?), http2 })
     }
 }
 

@@ -8,6 +8,7 @@ pub mod plaintext;
 pub mod tunnel;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,8 +33,9 @@ use crate::worker::Worker;
 /// How a request came.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// As a stream of its own from another sidecar: its headers name the application's port.
-    Stream(SpiffeId),
+    /// As a stream of its own from another sidecar: its headers name the application's port, at
+    /// the address that the sidecar connected to.
+    Stream(SpiffeId, IpAddr),
     /// On a connection to one port of the application.
     Connection(Arrival),
 }
@@ -42,7 +44,7 @@ impl Caller {
     /// The identity of the sidecar that sends it; none in plaintext.
     pub const fn peer(&self) -> Option<&SpiffeId> {
         match self {
-            Self::Stream(peer) => Some(peer),
+            Self::Stream(peer, _) => Some(peer),
             Self::Connection(arrival) => arrival.peer.as_ref(),
         }
     }
@@ -60,6 +62,10 @@ pub struct Arrival {
 /// Serves one connection of another sidecar until it ends.
 pub async fn serve(worker: Worker, socket: TcpStream) {
     let started = Instant::now();
+    let at = match socket.local_addr() {
+        Ok(at) => at.ip(),
+        Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
+    };
     let (io, peer) = match accept(&worker, socket).await {
         Ok(accepted) => accepted,
         Err(error) => {
@@ -70,7 +76,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
     worker.mesh.metrics.tls.handshake_done(Direction::Inbound, started.elapsed());
     let drain = worker.mesh.drain.clone();
     let valid = left(&io);
-    let handle = move |request| dispatch(worker.clone(), peer.clone(), request);
+    let handle = move |request| dispatch(worker.clone(), peer.clone(), at, request);
     // What was proved with a certificate is proved for as long as that lives.
     let leave = async {
         tokio::select! {
@@ -121,10 +127,15 @@ async fn accept(
     Ok((io, peer))
 }
 
-async fn dispatch(worker: Worker, peer: SpiffeId, request: Request<Incoming>) -> Response<Body> {
+async fn dispatch(
+    worker: Worker,
+    peer: SpiffeId,
+    at: IpAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
     if request.method() == Method::CONNECT {
         tunnel::handle(&worker, peer, request).await
     } else {
-        http::handle(&worker, Caller::Stream(peer), request).await
+        http::handle(&worker, Caller::Stream(peer, at), request).await
     }
 }

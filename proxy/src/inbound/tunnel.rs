@@ -63,9 +63,9 @@ fn target(worker: &Worker, request: &Request<Incoming>) -> Result<Application, P
     let config = &worker.mesh.config;
     match (wanted.host, wanted.port) {
         (Host::Ip(address), Some(port))
-            if address == config.address || address == config.app.address =>
+            if config.addresses.contains(&address) || config.app.address == Some(address) =>
         {
-            Application::find(&worker.mesh, port)
+            Application::find(&worker.mesh, address, port)
         }
         _ => {
             let detail = format!("CONNECT {text}: this is the sidecar of {}", config.address);
