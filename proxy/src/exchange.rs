@@ -212,6 +212,7 @@ impl Exchange {
             error: self.error,
             error_detail: self.detail.as_deref(),
             tls: self.tls.as_str(),
+            sni: None,
             peer: self.peer.as_ref().map(SpiffeId::as_str),
             endpoint: endpoint.as_deref(),
             attempts: self.attempts,

@@ -10,6 +10,7 @@ pub mod accept;
 pub mod admin;
 pub mod args;
 pub mod body;
+mod client_hello;
 pub mod config;
 pub mod drain;
 pub mod edge;

@@ -16,11 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio_util::either::Either;
 
+use crate::client_hello::ClientHello;
 use crate::drain::Running;
 use crate::error::ProxyError;
 use crate::exchange::now_rfc3339;
 use crate::mesh::Mesh;
-use crate::telemetry::access_log::Line;
+use crate::telemetry::access_log::{Line, cut};
 use crate::telemetry::metrics::{Direction, Tls};
 
 /// One carried TCP connection from its acceptance to its end. Metric and log are written when it
@@ -41,6 +42,8 @@ pub struct Session {
     received: IntCounter,
     sent: IntCounter,
     bytes: (u64, u64),
+    /// What the client asks for, where it speaks TLS by itself.
+    server_name: Option<Box<str>>,
     error: Option<ProxyError>,
     /// A drain waits for it: an upgraded connection is no longer its acceptor's.
     _running: Running,
@@ -63,6 +66,7 @@ impl Session {
             received: metrics.tcp.received.with_label_values(&labels),
             sent: metrics.tcp.sent.with_label_values(&labels),
             bytes: (0, 0),
+            server_name: None,
             error: None,
             _running: mesh.drain.run(),
             service,
@@ -94,9 +98,12 @@ impl Session {
         C: Carried,
         U: Carried,
     {
-        let mut client = Counted { io: client, read: self.received.clone() };
-        let mut upstream = Counted { io: upstream, read: self.sent.clone() };
-        match copy_bidirectional(&mut client, &mut upstream).await {
+        let mut client = Counted::new(client, &self.received);
+        client.hello = ClientHello::Awaited;
+        let mut upstream = Counted::new(upstream, &self.sent);
+        let relayed = copy_bidirectional(&mut client, &mut upstream).await;
+        self.server_name = client.server_name.take();
+        match relayed {
             Ok(bytes) => self.bytes = bytes,
             Err(error) => {
                 client.io.reset();
@@ -116,6 +123,11 @@ impl Drop for Session {
         let code = error.map_or("", ErrorCode::as_str);
         let labels = [direction, &self.service, code, self.tls.as_str()];
         metrics.tcp.connections.with_label_values(&labels).inc();
+        if let Some(name) = &self.server_name {
+            let name = metrics.tcp.known_server_names.value(name);
+            let labels = [direction, &*self.service, name];
+            metrics.tcp.server_names.with_label_values(&labels).inc();
+        }
         if !self.mesh.access_log.wants(error.is_some()) {
             return;
         }
@@ -133,6 +145,7 @@ impl Drop for Session {
             error,
             error_detail: self.error.as_ref().map(|error| &*error.detail),
             tls: self.tls.as_str(),
+            sni: self.server_name.as_deref().map(cut),
             peer: self.peer.as_ref().map(SpiffeId::as_str),
             endpoint: endpoint.as_deref(),
             attempts: self.attempts,
@@ -171,10 +184,19 @@ impl<L: Carried, R: Carried> Carried for Either<L, R> {
     }
 }
 
-/// Counts what is read, while it is read: a connection that lives for days is seen at once.
+/// Counts what is read, while it is read: a connection that lives for days is seen at once. Of a
+/// client, what it says at first is looked at.
 struct Counted<I> {
     io: I,
     read: IntCounter,
+    hello: ClientHello,
+    server_name: Option<Box<str>>,
+}
+
+impl<I> Counted<I> {
+    fn new(io: I, read: &IntCounter) -> Self {
+        Self { io, read: read.clone(), hello: ClientHello::Over, server_name: None }
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
@@ -185,7 +207,13 @@ impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
     ) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        self.read.inc_by((buf.filled().len() - before) as u64);
+        let read = &buf.filled()[before..];
+        self.read.inc_by(read.len() as u64);
+        if !matches!(self.hello, ClientHello::Over)
+            && let Some(name) = self.hello.hear(read)
+        {
+            self.server_name = Some(name);
+        }
         polled
     }
 }

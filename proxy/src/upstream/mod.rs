@@ -7,6 +7,7 @@ pub mod connect;
 mod failure;
 mod http1;
 mod http2;
+mod idle;
 pub mod pool;
 
 use std::sync::Arc;

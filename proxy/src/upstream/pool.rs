@@ -12,6 +12,7 @@ use model::endpoint::Endpoint;
 use model::spiffe::SpiffeId;
 use rustls::ClientConfig;
 
+use super::idle::Idle;
 use super::{Connection, StreamGuard, http1, http2};
 use crate::body::RequestBody;
 use crate::error::ProxyError;
@@ -60,7 +61,7 @@ pub struct Pool(pub(super) Arc<Shared>);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) mesh: Arc<Mesh>,
-    pub(super) http1: Mutex<HashMap<Peer, http1::Idle>>,
+    pub(super) http1: Mutex<HashMap<Peer, Idle>>,
     pub(super) http2: Mutex<HashMap<Peer, http2::Connections>>,
     configs: Mutex<Configs>,
 }
