@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,9 @@ use model::code::ErrorCode;
 
 use crate::edge;
 use crate::exchange::Exchange;
+use crate::gather::Gather;
 use crate::replay::Attempt;
+use crate::stall;
 use crate::upload::Upload;
 use crate::upstream::Lease;
 
@@ -110,7 +112,7 @@ pub struct Body {
 #[derive(Debug)]
 enum Source {
     Full(Option<Bytes>),
-    Stream(Incoming),
+    Stream(Gather<Incoming>),
 }
 
 impl Body {
@@ -125,8 +127,8 @@ impl Body {
     }
 
     /// What an upstream sends on the connection of `lease`.
-    pub const fn stream(source: Incoming, lease: Lease) -> Self {
-        Self { source: Source::Stream(source), exchange: None, lease: Some(lease) }
+    pub fn stream(source: Incoming, lease: Lease) -> Self {
+        Self { source: Source::Stream(Gather::new(source)), exchange: None, lease: Some(lease) }
     }
 
     /// Has the body finish `exchange` when it ends.
@@ -179,8 +181,15 @@ impl http_body::Body for Body {
         let this = self.get_mut();
         let mut frame = match &mut this.source {
             Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Source::Stream(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Source::Stream(body) => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    stall::nothing_yet();
+                    return Poll::Pending;
+                }
+            },
         };
+        stall::handed_out();
         match &mut frame {
             Some(Ok(frame)) => this.observe(frame),
             Some(Err(_)) => this.fail(),
@@ -189,7 +198,7 @@ impl http_body::Body for Body {
         if frame.is_some() && this.is_end_stream() {
             this.end();
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

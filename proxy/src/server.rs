@@ -2,20 +2,26 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::Body;
 use crate::drain::Drain;
+use crate::frames::{Frames, Resets};
+use crate::guard::Guard;
+use crate::headers;
 use crate::sniff::Spoken;
+use crate::stall::Streams;
 use crate::strict::{Strict, may_leave_http};
+use crate::upload::{self, Patience};
 
 /// Largest head of a message, in bytes; the same on every hop.
 pub const MAX_HEAD: usize = 128 * 1024;
@@ -35,6 +41,15 @@ pub const STREAM_WINDOW: u32 = 256 * 1024;
 /// How much all streams of a connection may: every stream can fill its window, so that one slow
 /// reader never stops its neighbours.
 pub const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+
+/// How much of a stream may be ready to be sent and not sent, in bytes.
+pub const SEND_BUFFER: usize = 64 * 1024;
+
+/// How long a client may take nothing of a response in HTTP/2, or of the whole connection.
+pub const READER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Streams of one connection that may end because the peer broke their rules (RFC 9113 §5.4.2).
+const MAX_ERROR_RESETS: usize = 1_000;
 
 /// Time between PINGs on an HTTP/2 connection, and how long the answer may take.
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
@@ -107,26 +122,94 @@ where
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let service = service_fn(|request| {
+    http2_within(Limits::CLIENT, io, leave, handle).await
+}
+
+/// As [`http2`], on a connection on which another sidecar carries the requests of many.
+///
+/// # Errors
+/// What hyper says went wrong with the connection.
+pub async fn http2_of_sidecar<I, L, H, F>(io: I, leave: L, handle: H) -> hyper::Result<()>
+where
+    L: Future<Output = ()>,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    http2_within(Limits::SIDECAR, io, leave, handle).await
+}
+
+/// What one connection in HTTP/2 may cost.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// How long a client may take nothing of a response, or of the connection.
+    reader: Duration,
+    /// How long it may send nothing of a body before the response begins.
+    body: Duration,
+    /// Whether it is counted how many of its requests it resets.
+    resets: Resets,
+    /// How many requests it may reset before they are looked at.
+    unseen_resets: usize,
+}
+
+impl Limits {
+    const CLIENT: Self = Self {
+        reader: READER_TIMEOUT,
+        body: upload::IDLE,
+        resets: Resets::Bounded,
+        unseen_resets: MAX_STREAMS as usize,
+    };
+    const SIDECAR: Self = Self { resets: Resets::Free, unseen_resets: 1_000, ..Self::CLIENT };
+}
+
+async fn http2_within<I, L, H, F>(limits: Limits, io: I, leave: L, handle: H) -> hyper::Result<()>
+where
+    L: Future<Output = ()>,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let patience = waits_for_body(&request).then(|| Patience::new(limits.body));
+        let answered = patience.as_ref().map(|patience| patience.answered.clone());
+        if let Some(patience) = patience {
+            request.extensions_mut().insert(patience);
+        }
         let response = handle(request);
-        async { Ok::<_, Infallible>(response.await) }
+        async move {
+            let response = response.await;
+            if let Some(answered) = answered {
+                answered.set();
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
-    let connection = http2::Builder::new(TokioExecutor::new())
+    let frames = Frames::of_client(Instant::now(), limits.resets);
+    let io = TokioIo::new(Guard::new(io, frames, limits.reader));
+    let connection = http2::Builder::new(Streams { reader: limits.reader })
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(limits.unseen_resets)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD as u32)
-        .max_send_buf_size(STREAM_WINDOW as usize)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(io, service);
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = leave => connection.as_mut().graceful_shutdown(),
     }
     connection.await
+}
+
+/// Whether the body of a request is expected to come in one go. That of gRPC is a conversation,
+/// in which both sides may be silent for as long as they like.
+fn waits_for_body(request: &Request<Incoming>) -> bool {
+    !request.body().is_end_stream() && !headers::is_grpc(request.headers())
 }
 
 /// Whether the bytes after a response are HTTP no more (RFC 9110 §9.3.6, §15.2.2).

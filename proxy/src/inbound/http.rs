@@ -57,7 +57,7 @@ async fn forward(
     let body = if body.is_end_stream() {
         RequestBody::Empty
     } else {
-        RequestBody::Stream(Upload::new(body, parts.version))
+        RequestBody::Stream(Upload::new(body, &parts))
     };
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;

@@ -84,7 +84,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
             () = sleep(valid) => {}
         }
     };
-    if let Err(error) = server::http2(io, leave, handle).await {
+    if let Err(error) = server::http2_of_sidecar(io, leave, handle).await {
         tracing::debug!(%error, "inbound: mesh connection ended with an error");
     }
 }

@@ -62,7 +62,7 @@ async fn forward(
     };
     forward.budget.deposit(exchange.started());
 
-    let body = (!body.is_end_stream()).then(|| Upload::new(body, parts.version));
+    let body = (!body.is_end_stream()).then(|| Upload::new(body, &parts));
     let outgoing = Outgoing::new(parts, &wanted, body, &worker.mesh);
     match upgrade {
         Some(upgrade) => upgrade::send(worker, exchange, &forward, upgrade, &outgoing).await,

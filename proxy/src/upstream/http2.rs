@@ -20,8 +20,11 @@ use super::pool::{Peer, Shared, lock};
 use super::{Connection, connect};
 use crate::body::RequestBody;
 use crate::error::ProxyError;
+use crate::frames::Frames;
+use crate::guard::Guard;
 use crate::server::{
-    CONNECTION_WINDOW, MAX_HEAD, MAX_STREAMS, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW,
+    CONNECTION_WINDOW, MAX_HEAD, MAX_STREAMS, PING_INTERVAL, PING_TIMEOUT, READER_TIMEOUT,
+    SEND_BUFFER, STREAM_WINDOW,
 };
 
 /// Connections to one peer; past them, requests wait for a stream.
@@ -210,13 +213,14 @@ async fn handshake<I>(peer: &Peer, io: I, longest: Duration) -> Result<Http2Conn
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let io = Guard::new(io, Frames::of_server(Instant::now()), READER_TIMEOUT);
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(MAX_STREAMS as usize)
         .max_header_list_size(MAX_HEAD as u32)
-        .max_send_buf_size(STREAM_WINDOW as usize)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)

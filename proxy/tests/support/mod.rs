@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // no test needs all of it
 
+pub(crate) mod application;
+pub(crate) mod doors;
 pub(crate) mod frames;
 pub(crate) mod origin;
 pub(crate) mod raw;
@@ -77,6 +79,18 @@ impl Sidecar {
     /// Where plaintext comes in.
     pub(crate) fn inbound(&self) -> SocketAddr {
         SocketAddr::new(self.address, 15006)
+    }
+
+    /// Where other sidecars send.
+    pub(crate) fn mesh(&self) -> SocketAddr {
+        SocketAddr::new(self.address, 15008)
+    }
+
+    /// The memory that it holds, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
     }
 
     pub(crate) fn wait_until_ready(&self) {
