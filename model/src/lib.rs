@@ -8,6 +8,7 @@ pub mod budget;
 pub mod code;
 pub mod duration;
 pub mod endpoint;
+pub mod grpc;
 pub mod headers;
 pub mod host;
 pub mod inbound;

@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +16,6 @@ use crate::edge;
 use crate::exchange::Exchange;
 use crate::gather::Gather;
 use crate::replay::Attempt;
-use crate::stall;
 use crate::upload::Upload;
 use crate::upstream::Lease;
 
@@ -26,6 +25,9 @@ pub enum BodyError {
     /// The one who sends it (client or upstream) failed.
     #[error(transparent)]
     Client(#[from] hyper::Error),
+    /// The client's stream of HTTP/2 failed.
+    #[error(transparent)]
+    Stream(#[from] h2::Error),
     /// A later attempt reads the body now.
     #[error("the request was sent again on another connection")]
     Superseded,
@@ -42,7 +44,8 @@ impl BodyError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Client(error) if is_malformed(error) => ErrorCode::BadRequest,
-            Self::Client(_) | Self::Superseded => ErrorCode::ClientClosed,
+            Self::Stream(error) if error.is_library() => ErrorCode::BadRequest,
+            Self::Client(_) | Self::Stream(_) | Self::Superseded => ErrorCode::ClientClosed,
             Self::Idle(_) => ErrorCode::BodyTimeout,
             Self::TrailersTooLarge => ErrorCode::HeadTooLarge,
         }
@@ -181,15 +184,8 @@ impl http_body::Body for Body {
         let this = self.get_mut();
         let mut frame = match &mut this.source {
             Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Source::Stream(body) => match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => {
-                    stall::nothing_yet();
-                    return Poll::Pending;
-                }
-            },
+            Source::Stream(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
-        stall::handed_out();
         match &mut frame {
             Some(Ok(frame)) => this.observe(frame),
             Some(Err(_)) => this.fail(),

@@ -2,26 +2,22 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::Body;
 use crate::drain::Drain;
-use crate::frames::{Frames, Resets};
-use crate::guard::Guard;
-use crate::headers;
+use crate::received::Received;
 use crate::sniff::Spoken;
-use crate::stall::Streams;
+use crate::streams::{self, Limits};
 use crate::strict::{Strict, may_leave_http};
-use crate::upload::{self, Patience};
 
 /// Largest head of a message, in bytes; the same on every hop.
 pub const MAX_HEAD: usize = 128 * 1024;
@@ -48,44 +44,58 @@ pub const SEND_BUFFER: usize = 64 * 1024;
 /// How long a client may take nothing of a response in HTTP/2, or of the whole connection.
 pub const READER_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Streams of one connection that may end because the peer broke their rules (RFC 9113 §5.4.2).
-const MAX_ERROR_RESETS: usize = 1_000;
-
 /// Time between PINGs on an HTTP/2 connection, and how long the answer may take.
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`PING_INTERVAL`].
 pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What went wrong with a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// In HTTP/1.
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    /// In HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+}
+
 /// Serves what is `spoken`, until the client or the drain ends the connection. What is no HTTP
 /// gets HTTP/1's 400.
 ///
 /// # Errors
-/// What hyper says went wrong with the connection.
-pub async fn serve<I, H, F>(spoken: Spoken, io: I, drain: &Drain, handle: H) -> hyper::Result<()>
+/// What went wrong with the connection.
+pub async fn serve<I, H, F>(
+    spoken: Spoken,
+    io: I,
+    drain: &Drain,
+    handle: H,
+) -> Result<(), ServeError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F,
+    H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     match spoken {
-        Spoken::Http2 => http2(io, drain.begun(), handle).await,
-        Spoken::Http1 | Spoken::Other => http1(io, drain, handle).await,
+        Spoken::Http2 => streams::serve(Limits::CLIENT, io, drain.begun(), handle).await?,
+        Spoken::Http1 | Spoken::Other => http1(io, drain, handle).await?,
     }
+    Ok(())
 }
 
 /// Serves HTTP/1 until the client or the drain ends the connection.
 ///
 /// # Errors
 /// What hyper says went wrong with the connection.
-pub async fn http1<I, H, F>(io: I, drain: &Drain, handle: H) -> hyper::Result<()>
+async fn http1<I, H, F>(io: I, drain: &Drain, handle: H) -> hyper::Result<()>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F,
+    H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>>,
 {
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         let (last, connect) = (may_leave_http(&request), *request.method() == Method::CONNECT);
-        let response = handle(request);
+        let response = handle(request.map(Received::Http1));
         async move {
             let mut response = response.await;
             if last && !leaves_http(response.status(), connect) {
@@ -108,108 +118,6 @@ where
         () = drain.begun() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
-}
-
-/// Serves HTTP/2 until the client ends the connection, or until `leave` resolves and what runs
-/// then has finished.
-///
-/// # Errors
-/// What hyper says went wrong with the connection.
-pub async fn http2<I, L, H, F>(io: I, leave: L, handle: H) -> hyper::Result<()>
-where
-    L: Future<Output = ()>,
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
-    http2_within(Limits::CLIENT, io, leave, handle).await
-}
-
-/// As [`http2`], on a connection on which another sidecar carries the requests of many.
-///
-/// # Errors
-/// What hyper says went wrong with the connection.
-pub async fn http2_of_sidecar<I, L, H, F>(io: I, leave: L, handle: H) -> hyper::Result<()>
-where
-    L: Future<Output = ()>,
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
-    http2_within(Limits::SIDECAR, io, leave, handle).await
-}
-
-/// What one connection in HTTP/2 may cost.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// How long a client may take nothing of a response, or of the connection.
-    reader: Duration,
-    /// How long it may send nothing of a body before the response begins.
-    body: Duration,
-    /// Whether it is counted how many of its requests it resets.
-    resets: Resets,
-    /// How many requests it may reset before they are looked at.
-    unseen_resets: usize,
-}
-
-impl Limits {
-    const CLIENT: Self = Self {
-        reader: READER_TIMEOUT,
-        body: upload::IDLE,
-        resets: Resets::Bounded,
-        unseen_resets: MAX_STREAMS as usize,
-    };
-    const SIDECAR: Self = Self { resets: Resets::Free, unseen_resets: 1_000, ..Self::CLIENT };
-}
-
-async fn http2_within<I, L, H, F>(limits: Limits, io: I, leave: L, handle: H) -> hyper::Result<()>
-where
-    L: Future<Output = ()>,
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
-    let service = service_fn(|mut request: Request<Incoming>| {
-        let patience = waits_for_body(&request).then(|| Patience::new(limits.body));
-        let answered = patience.as_ref().map(|patience| patience.answered.clone());
-        if let Some(patience) = patience {
-            request.extensions_mut().insert(patience);
-        }
-        let response = handle(request);
-        async move {
-            let response = response.await;
-            if let Some(answered) = answered {
-                answered.set();
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let frames = Frames::of_client(Instant::now(), limits.resets);
-    let io = TokioIo::new(Guard::new(io, frames, limits.reader));
-    let connection = http2::Builder::new(Streams { reader: limits.reader })
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_pending_accept_reset_streams(limits.unseen_resets)
-        .max_local_error_reset_streams(MAX_ERROR_RESETS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_HEAD as u32)
-        .max_send_buf_size(SEND_BUFFER)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(io, service);
-    tokio::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = leave => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
-}
-
-/// Whether the body of a request is expected to come in one go. That of gRPC is a conversation,
-/// in which both sides may be silent for as long as they like.
-fn waits_for_body(request: &Request<Incoming>) -> bool {
-    !request.body().is_end_stream() && !headers::is_grpc(request.headers())
 }
 
 /// Whether the bytes after a response are HTTP no more (RFC 9110 §9.3.6, §15.2.2).

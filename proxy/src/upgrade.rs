@@ -1,11 +1,15 @@
 //! HTTP Upgrade (RFC 9110 §7.8): WebSocket and whatever else leaves HTTP/1.1 behind on a
 //! connection. The request goes over a connection of its own; once the other side has switched,
-//! the two connections are one.
+//! the two connections are one. A WebSocket on a stream of HTTP/2 (RFC 8441) becomes such an
+//! Upgrade: that is what applications offer.
 
 use std::fmt::Display;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use h2::ext::Protocol;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -18,25 +22,36 @@ use crate::body::{Body, RequestBody};
 use crate::edge;
 use crate::error::ProxyError;
 use crate::headers;
+use crate::received::Received;
 use crate::relay::Session;
 use crate::server::{MAX_FIELDS, MAX_HEAD};
+use crate::switch::Switch;
 
 const ASKED: HeaderValue = HeaderValue::from_static("upgrade");
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
 /// What a client asks to switch to, and its connection once that is granted.
 #[derive(Debug)]
 pub struct Upgrade {
     protocol: HeaderValue,
-    client: OnUpgrade,
+    client: Switch,
 }
 
 impl Upgrade {
-    /// The upgrade that an HTTP/1.1 request without a body asks for. `h2c` is never granted: an
-    /// HTTP/2 that nobody looks into would smuggle requests past every route.
-    pub fn asked(request: &mut Request<Incoming>) -> Option<Self> {
+    /// The upgrade that an HTTP/1.1 request without a body asks for, or a WebSocket's extended
+    /// CONNECT, which is a GET from here on. `h2c` is never granted: an HTTP/2 that nobody looks
+    /// into would smuggle requests past every route.
+    pub fn asked(request: &mut Request<Received>) -> Option<Self> {
+        if is_websocket(request) {
+            let client = Switch::of(request);
+            *request.method_mut() = Method::GET;
+            request.headers_mut().insert(SEC_WEBSOCKET_KEY, websocket_key());
+            return Some(Self { protocol: WEBSOCKET, client });
+        }
         let possible = request.version() == Version::HTTP_11 && request.body().is_end_stream();
         let protocol = protocol_asked(request.headers()).filter(|_| possible)?;
-        Some(Self { protocol, client: hyper::upgrade::on(request) })
+        Some(Self { protocol, client: Switch::of(request) })
     }
 
     /// Asks whoever is behind `io` for the same.
@@ -87,8 +102,17 @@ impl Upgrade {
         let (mut parts, _) = response.into_parts();
         headers::strip_hop_by_hop(&mut parts.headers);
         headers::strip_reserved(&mut parts.headers);
-        parts.headers.insert(CONNECTION, ASKED);
-        parts.headers.insert(UPGRADE, switched);
+        match self.client {
+            Switch::Http1(_) => {
+                parts.headers.insert(CONNECTION, ASKED);
+                parts.headers.insert(UPGRADE, switched);
+            }
+            // RFC 8441 §5: the stream is the proof, and 200 says yes.
+            Switch::Http2(_) => {
+                parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
+                parts.status = StatusCode::OK;
+            }
+        }
         tokio::spawn(join(self.client, upstream, session, held));
         Response::from_parts(parts, Body::empty())
     }
@@ -99,14 +123,32 @@ pub fn is_granted(response: &Response<Incoming>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
-async fn join<H>(client: OnUpgrade, upstream: OnUpgrade, mut session: Session, held: H) {
-    match tokio::try_join!(client, upstream) {
-        Ok((client, upstream)) => {
-            session.relay(TokioIo::new(client), TokioIo::new(upstream)).await;
-        }
-        Err(error) => session.fail(ProxyError::new(ErrorCode::ClientClosed, error.to_string())),
+async fn join<H>(client: Switch, upstream: OnUpgrade, mut session: Session, held: H) {
+    let gone = |error: hyper::Error| ProxyError::new(ErrorCode::UpstreamReset, error.to_string());
+    let upstream = async { upstream.await.map_err(gone) };
+    match tokio::try_join!(client.granted(), upstream) {
+        Ok((client, upstream)) => session.relay(client, TokioIo::new(upstream)).await,
+        Err(error) => session.fail(error),
     }
     drop(held);
+}
+
+/// Whether this is a CONNECT that asks for more than a tunnel (RFC 8441 §4).
+pub fn is_extended(request: &Request<Received>) -> bool {
+    request.extensions().get::<Protocol>().is_some()
+}
+
+fn is_websocket(request: &Request<Received>) -> bool {
+    let protocol = request.extensions().get::<Protocol>();
+    request.method() == Method::CONNECT && protocol.is_some_and(|p| p.as_str() == "websocket")
+}
+
+/// What HTTP/1.1 wants of a client, for a proof that HTTP/2 does not need: 16 bytes in Base64
+/// (RFC 6455 §4.1).
+fn websocket_key() -> HeaderValue {
+    let key = BASE64_STANDARD.encode(rand::random::<[u8; 16]>());
+    // invariant: Base64 is ASCII.
+    HeaderValue::from_str(&key).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn protocol_asked(headers: &HeaderMap) -> Option<HeaderValue> {

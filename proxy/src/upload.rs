@@ -10,19 +10,19 @@ use bytes::Bytes;
 use http::Version;
 use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::body::BodyError;
 use crate::edge;
 use crate::gather::Gather;
 use crate::idle::Idle;
+use crate::received::Received;
 
 /// How long a client may send nothing of its body.
 pub const IDLE: Duration = Duration::from_secs(60);
 
 /// What a client sends.
 #[derive(Debug)]
-pub struct Upload<B = Incoming> {
+pub struct Upload<B = Received> {
     body: Gather<B>,
     idle: Option<Idle>,
     answered: Option<Answered>,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use ::http::{Method, Request, Response};
 use bytes::BytesMut;
-use hyper::body::Incoming;
 use model::code::ErrorCode;
 use model::service::Protocol;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -18,10 +17,12 @@ use super::{Arrival, Caller, http};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::opaque::Opaque;
+use crate::received::Received;
 use crate::relay::{Carried, Session};
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::sniff::{Prefixed, Spoken, sniff_on};
 use crate::telemetry::metrics::{Direction, Tls};
+use crate::upgrade::is_extended;
 use crate::upstream::connect;
 use crate::worker::Worker;
 
@@ -51,16 +52,14 @@ pub(super) async fn carry<I>(
         // Outside of the mesh, a connection that nobody uses is not kept.
         None => timeout(HEAD_TIMEOUT, detected).await.unwrap_or_else(|late| Err(late.into())),
     };
-    let ended = match detected {
-        Ok((Spoken::Http2, io)) => server::http2(io, drain.begun(), handle).await,
+    let (spoken, io) = match detected {
         Ok((Spoken::Other, io)) if application.protocol == Protocol::Detect => {
             return relay(&worker, &arrival, Opaque::new(io), upstream).await;
         }
-        // What is no HTTP gets HTTP/1's 400 where HTTP is what the application speaks.
-        Ok((Spoken::Http1 | Spoken::Other, io)) => server::http1(io, &drain, handle).await,
+        Ok(detected) => detected,
         Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
     };
-    if let Err(error) = ended {
+    if let Err(error) = server::serve(spoken, io, &drain, handle).await {
         tracing::debug!(%error, "inbound: connection ended with an error");
     }
 }
@@ -82,8 +81,8 @@ async fn detect<I: AsyncRead + Unpin>(
 }
 
 /// Answers one request on the connection.
-async fn answer(worker: Worker, arrival: Arrival, request: Request<Incoming>) -> Response<Body> {
-    if request.method() == Method::CONNECT {
+async fn answer(worker: Worker, arrival: Arrival, request: Request<Received>) -> Response<Body> {
+    if request.method() == Method::CONNECT && !is_extended(&request) {
         let detail = "CONNECT is for the outbound and the mesh port";
         return ProxyError::new(ErrorCode::MethodNotAllowed, detail).public_response(false);
     }

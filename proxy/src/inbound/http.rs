@@ -17,6 +17,7 @@ use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
+use crate::received::Received;
 use crate::target;
 use crate::telemetry::metrics::{Direction, Tls};
 use crate::upgrade::{Upgrade, is_granted};
@@ -26,7 +27,7 @@ use crate::upstream::{Connection, Lease};
 use crate::worker::Worker;
 
 /// Answers one request from the mesh or from outside of it, whatever happens.
-pub async fn handle(worker: &Worker, caller: Caller, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(worker: &Worker, caller: Caller, request: Request<Received>) -> Response<Body> {
     let mut exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
     exchange.service = Some(worker.mesh.own_label());
     if let Some(peer) = caller.peer() {
@@ -43,7 +44,7 @@ async fn forward(
     worker: &Worker,
     exchange: &mut Exchange,
     caller: &Caller,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
 ) -> Result<Response<Body>, ProxyError> {
     let upgrade = Upgrade::asked(&mut request);
     let (parts, body) = request.into_parts();

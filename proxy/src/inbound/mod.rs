@@ -14,7 +14,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ::http::{Method, Request, Response};
 use certs::HandshakeFailure;
-use hyper::body::Incoming;
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use tokio::net::TcpStream;
@@ -26,7 +25,9 @@ use self::application::Application;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::mesh::MESH_ALPN;
-use crate::server::{self, HEAD_TIMEOUT};
+use crate::received::Received;
+use crate::server::HEAD_TIMEOUT;
+use crate::streams::{self, Limits};
 use crate::telemetry::metrics::Direction;
 use crate::worker::Worker;
 
@@ -84,7 +85,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
             () = sleep(valid) => {}
         }
     };
-    if let Err(error) = server::http2_of_sidecar(io, leave, handle).await {
+    if let Err(error) = streams::serve(Limits::SIDECAR, io, leave, handle).await {
         tracing::debug!(%error, "inbound: mesh connection ended with an error");
     }
 }
@@ -131,7 +132,7 @@ async fn dispatch(
     worker: Worker,
     peer: SpiffeId,
     at: IpAddr,
-    request: Request<Incoming>,
+    request: Request<Received>,
 ) -> Response<Body> {
     if request.method() == Method::CONNECT {
         tunnel::handle(&worker, peer, request).await

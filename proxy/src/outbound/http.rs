@@ -5,7 +5,6 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use model::code::ErrorCode;
 use model::name::ServiceName;
 use model::route::{Action, BackendTarget, Selected};
@@ -19,6 +18,7 @@ use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
+use crate::received::Received;
 use crate::target;
 use crate::telemetry::metrics::Direction;
 use crate::upgrade::Upgrade;
@@ -26,7 +26,7 @@ use crate::upload::Upload;
 use crate::worker::Worker;
 
 /// Answers one request of the application, whatever happens.
-pub async fn handle(worker: &Worker, via: Via, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(worker: &Worker, via: Via, request: Request<Received>) -> Response<Body> {
     let mut exchange = Exchange::open(&worker.mesh, Direction::Outbound, &request);
     match forward(worker, via, &mut exchange, request).await {
         Ok(response) => exchange.deliver(response),
@@ -38,7 +38,7 @@ async fn forward(
     worker: &Worker,
     via: Via,
     exchange: &mut Exchange,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
 ) -> Result<Response<Body>, ProxyError> {
     let upgrade = Upgrade::asked(&mut request);
     let (mut parts, body) = request.into_parts();

@@ -13,7 +13,6 @@ pub mod upgrade;
 use std::io;
 
 use ::http::{Method, Request, Response};
-use hyper::body::Incoming;
 use model::code::ErrorCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -24,8 +23,10 @@ use crate::body::Body;
 use crate::error::ProxyError;
 use crate::mesh::Mesh;
 use crate::original;
+use crate::received::Received;
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::sniff::{Prefixed, Spoken, sniff};
+use crate::upgrade::is_extended;
 use crate::worker::Worker;
 
 /// Serves one connection of the application until it ends.
@@ -62,8 +63,8 @@ where
     }
 }
 
-async fn dispatch(worker: Worker, via: Via, request: Request<Incoming>) -> Response<Body> {
-    if *request.method() != Method::CONNECT {
+async fn dispatch(worker: Worker, via: Via, request: Request<Received>) -> Response<Body> {
+    if *request.method() != Method::CONNECT || is_extended(&request) {
         return http::handle(&worker, via, request).await;
     }
     match via {

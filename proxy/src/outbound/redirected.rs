@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use ::http::Request;
 use bytes::BytesMut;
-use hyper::body::Incoming;
 use model::service::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,6 +19,7 @@ use super::{serve_http, serve_spoken};
 use crate::config::Config;
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, UNKNOWN};
+use crate::received::Received;
 use crate::relay::{Carried, Session};
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::sniff::{Prefixed, Spoken, sniff, sniff_on};
@@ -146,7 +146,7 @@ async fn refuse(worker: &Worker, service: Arc<str>, socket: TcpStream, error: Pr
         return io.reset();
     }
     let mesh = Arc::clone(&worker.mesh);
-    let answer = move |request: Request<Incoming>| {
+    let answer = move |request: Request<Received>| {
         let mut exchange = Exchange::open(&mesh, Direction::Outbound, &request);
         exchange.service = Some(Arc::clone(&service));
         std::future::ready(exchange.refuse(&error))

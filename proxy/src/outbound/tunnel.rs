@@ -1,8 +1,6 @@
 //! CONNECT: anything that is not HTTP, carried as bytes to an endpoint of the Service named.
 
 use http::{Request, Response, Uri};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use model::code::ErrorCode;
 
 use super::destination::{self, Destination};
@@ -10,15 +8,17 @@ use super::reach::{self, Upstream, tls};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::exchange::UNKNOWN;
+use crate::received::Received;
 use crate::relay::Session;
+use crate::switch::Switch;
 use crate::telemetry::metrics::Direction;
 use crate::worker::Worker;
 
 /// Answers a CONNECT: once an endpoint is reached, 200 and then bytes both ways.
-pub async fn handle(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(worker: &Worker, mut request: Request<Received>) -> Response<Body> {
     match open(worker, &request).await {
         Ok((session, upstream)) => {
-            tokio::spawn(carry(request, session, upstream));
+            tokio::spawn(carry(Switch::of(&mut request), session, upstream));
             Response::new(Body::empty())
         }
         Err(error) => error.response(false),
@@ -27,7 +27,7 @@ pub async fn handle(worker: &Worker, request: Request<Incoming>) -> Response<Bod
 
 async fn open(
     worker: &Worker,
-    request: &Request<Incoming>,
+    request: &Request<Received>,
 ) -> Result<(Session, Upstream), ProxyError> {
     let found = match authority(request.uri()) {
         Ok(wanted) => destination::named(&worker.mesh, &wanted).await,
@@ -63,12 +63,10 @@ fn authority(target: &Uri) -> Result<model::host::Authority, ProxyError> {
     }
 }
 
-async fn carry(request: Request<Incoming>, mut session: Session, upstream: Upstream) {
-    let client = match hyper::upgrade::on(request).await {
-        Ok(client) => TokioIo::new(client),
-        Err(error) => {
-            return session.fail(ProxyError::new(ErrorCode::ClientClosed, error.to_string()));
-        }
+async fn carry(client: Switch, mut session: Session, upstream: Upstream) {
+    let client = match client.granted().await {
+        Ok(client) => client,
+        Err(error) => return session.fail(error),
     };
     let Upstream { io, lease: _lease, .. } = upstream;
     session.relay(client, io).await;

@@ -1,0 +1,105 @@
+//! A stream of HTTP/2 as a connection: what CONNECT makes of it (RFC 9113 §8.5). Unlike a hyper
+//! upgrade it can tell an orderly end from a broken one, in both directions: a half-close is
+//! END_STREAM, a TCP reset is RST_STREAM with CONNECT_ERROR.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::{Reason, RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::relay::Carried;
+
+/// Most bytes that are handed to the stream at once.
+const PIECE: usize = 64 * 1024;
+
+/// One stream, after the CONNECT on it was granted. Dropped before its end, it is cancelled: the
+/// other side sees that nobody wants it any more.
+#[derive(Debug)]
+pub struct Tunnel {
+    send: SendStream<Bytes>,
+    receive: RecvStream,
+    unread: Bytes,
+    ended: bool,
+}
+
+impl Tunnel {
+    /// The two halves of a stream.
+    pub const fn new(send: SendStream<Bytes>, receive: RecvStream) -> Self {
+        Self { send, receive, unread: Bytes::new(), ended: false }
+    }
+}
+
+impl Carried for Tunnel {
+    fn reset(&mut self) {
+        self.send.send_reset(Reason::CONNECT_ERROR);
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.unread.is_empty() {
+            match ready!(self.receive.poll_data(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(data) => self.unread = data.map_err(broken)?,
+            }
+        }
+        let bytes = self.unread.len().min(buf.remaining());
+        buf.put_slice(&self.unread[..bytes]);
+        self.unread.advance(bytes);
+        // Only more than was received could not be released.
+        let _ = self.receive.flow_control().release_capacity(bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.send.reserve_capacity(buf.len().min(PIECE));
+        while self.send.capacity() == 0 {
+            match ready!(self.send.poll_capacity(cx)) {
+                Some(capacity) => capacity.map_err(broken)?,
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            };
+        }
+        let bytes = self.send.capacity().min(buf.len());
+        let piece = Bytes::copy_from_slice(&buf[..bytes]);
+        self.send.send_data(piece, false).map_err(broken)?;
+        Poll::Ready(Ok(bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.ended {
+            self.ended = true;
+            self.send.send_data(Bytes::new(), true).map_err(broken)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What the end of a stream means for the connection in it: one that is cancelled was given up,
+/// any other was cut off.
+fn broken(error: h2::Error) -> io::Error {
+    let kind = match error.reason() {
+        Some(Reason::CANCEL | Reason::NO_ERROR) => io::ErrorKind::ConnectionAborted,
+        _ => io::ErrorKind::ConnectionReset,
+    };
+    io::Error::new(kind, error)
+}
