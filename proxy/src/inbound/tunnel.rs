@@ -43,7 +43,8 @@ pub async fn handle(
     tokio::spawn(async move {
         match caller.granted().await {
             Ok(caller) => carry(worker, arrival, caller, Some(upstream)).await,
-            Err(error) => open(&worker, &arrival).fail(error),
+            // One that was given up before it began is nothing to tell of.
+            Err(error) => tracing::debug!(%error, "inbound: tunnel not used"),
         }
     });
     Response::new(Body::empty())

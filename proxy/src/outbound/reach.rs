@@ -5,9 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use model::balance;
 use model::code::{ErrorCode, Fault};
 use model::endpoint::{Endpoint, EndpointKey};
@@ -17,9 +14,9 @@ use tokio::net::TcpStream;
 use tokio_util::either::Either;
 
 use super::destination::Destination;
-use crate::body::RequestBody;
 use crate::error::ProxyError;
 use crate::telemetry::metrics::Tls;
+use crate::tunnel::Tunnel;
 use crate::upstream::pool::Peer;
 use crate::upstream::{Connection, Lease, LoadGuard, connect};
 use crate::worker::Worker;
@@ -42,7 +39,7 @@ pub(super) struct Upstream {
 }
 
 /// By a stream to the endpoint's sidecar, or straight.
-pub(super) type Way = Either<TokioIo<Upgraded>, TcpStream>;
+pub(super) type Way = Either<Tunnel, TcpStream>;
 
 /// A connection to the destination.
 pub(super) async fn to(worker: &Worker, destination: &Destination) -> Result<Upstream, ProxyError> {
@@ -116,23 +113,21 @@ async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<(Way, Lease),
 /// A CONNECT stream to the endpoint's sidecar, whose `:authority` is the application's address
 /// (HBONE).
 async fn dial_mesh(worker: &Worker, endpoint: &Endpoint) -> Result<(Way, Connection), ProxyError> {
-    let mut request = Request::new(RequestBody::Empty);
+    let mut request = Request::new(());
     *request.method_mut() = Method::CONNECT;
     let target = endpoint.target_address();
     *request.uri_mut() = target.to_string().parse().map_err(|error: http::uri::InvalidUri| {
         ProxyError::new(ErrorCode::Internal, error.to_string())
     })?;
     let peer = Peer::of(endpoint, true);
-    let (response, stream) = worker.pool.open_tunnel(&peer, request).await?;
+    let (response, tunnel, stream) = worker.pool.open_tunnel(&peer, request).await?;
     if !response.status().is_success() {
         return Err(refused(&response, &peer));
     }
-    let lost = |error| ProxyError::new(ErrorCode::UpstreamReset, format!("{peer}: {error}"));
-    let io = hyper::upgrade::on(response).await.map_err(lost)?;
-    Ok((Either::Left(TokioIo::new(io)), Connection::Http2(stream)))
+    Ok((Either::Left(tunnel), Connection::Http2(stream)))
 }
 
-fn refused(response: &Response<Incoming>, peer: &Peer) -> ProxyError {
+fn refused(response: &Response<()>, peer: &Peer) -> ProxyError {
     let reported = response.headers().get(names::ERROR).and_then(|code| code.to_str().ok());
     let code = reported.and_then(ErrorCode::from_name).unwrap_or(ErrorCode::UpstreamProtocol);
     ProxyError::new(code, format!("{peer} refused the connection with {}", response.status()))

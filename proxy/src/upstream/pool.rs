@@ -8,15 +8,19 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
 use model::endpoint::Endpoint;
 use model::spiffe::SpiffeId;
 use rustls::ClientConfig;
 
 use super::idle::Idle;
+use super::shared::Connections;
+use super::tunnels::{self, Tunnels};
 use super::{Connection, StreamGuard, http1, http2};
 use crate::body::RequestBody;
 use crate::error::ProxyError;
 use crate::mesh::{Credentials, MESH_ALPN, Mesh};
+use crate::tunnel::Tunnel;
 
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -62,7 +66,8 @@ pub struct Pool(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     pub(super) mesh: Arc<Mesh>,
     pub(super) http1: Mutex<HashMap<Peer, Idle>>,
-    pub(super) http2: Mutex<HashMap<Peer, http2::Connections>>,
+    pub(super) http2: Mutex<HashMap<Peer, Connections<SendRequest<RequestBody>>>>,
+    pub(super) tunnels: Mutex<HashMap<Peer, Connections<Tunnels>>>,
     configs: Mutex<Configs>,
 }
 
@@ -86,6 +91,7 @@ impl Pool {
             mesh,
             http1: Mutex::default(),
             http2: Mutex::default(),
+            tunnels: Mutex::default(),
             configs: Mutex::default(),
         }));
         let swept = Arc::downgrade(&pool.0);
@@ -114,16 +120,16 @@ impl Pool {
         }
     }
 
-    /// Sends a CONNECT to a sidecar, which the caller then speaks through.
+    /// Sends a CONNECT to a sidecar: its response, and what is a tunnel if that grants it.
     ///
     /// # Errors
     /// As [`Pool::send`].
     pub async fn open_tunnel(
         &self,
         peer: &Peer,
-        request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, StreamGuard), ProxyError> {
-        http2::send_stream(&self.0, peer, request).await
+        request: Request<()>,
+    ) -> Result<(Response<()>, Tunnel, StreamGuard), ProxyError> {
+        tunnels::open(&self.0, peer, request).await
     }
 }
 
@@ -148,5 +154,6 @@ impl Shared {
     fn sweep(&self, now: Instant) {
         lock(&self.http1).retain(|_, idle| idle.sweep(now));
         lock(&self.http2).retain(|_, connections| connections.sweep(now));
+        lock(&self.tunnels).retain(|_, connections| connections.sweep(now));
     }
 }
