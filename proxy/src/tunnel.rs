@@ -47,6 +47,10 @@ impl AsyncRead for Tunnel {
         while self.unread.is_empty() {
             match ready!(self.receive.poll_data(cx)) {
                 None => return Poll::Ready(Ok(())),
+                // The other side has said all it had to, and wants no more (RFC 9113 §8.1).
+                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
+                    return Poll::Ready(Ok(()));
+                }
                 Some(data) => self.unread = data.map_err(broken)?,
             }
         }
@@ -98,8 +102,70 @@ impl AsyncWrite for Tunnel {
 /// any other was cut off.
 fn broken(error: h2::Error) -> io::Error {
     let kind = match error.reason() {
-        Some(Reason::CANCEL | Reason::NO_ERROR) => io::ErrorKind::ConnectionAborted,
+        Some(Reason::CANCEL) => io::ErrorKind::ConnectionAborted,
         _ => io::ErrorKind::ConnectionReset,
     };
     io::Error::new(kind, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// The two ends of one tunnel.
+    async fn tunnel() -> (Tunnel, Tunnel) {
+        let (client, server) = duplex(1 << 20);
+        let server = tokio::spawn(async move {
+            let mut connection = h2::server::handshake(server).await.unwrap();
+            let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+            tokio::spawn(async move { while connection.accept().await.is_some() {} });
+            let send = respond.send_response(http::Response::new(()), false).unwrap();
+            Tunnel::new(send, request.into_body())
+        });
+        let (mut sender, connection) = h2::client::handshake(client).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::connect("10.0.0.1:80").body(()).unwrap();
+        let (response, send) = sender.send_request(request, false).unwrap();
+        let receive = response.await.unwrap().into_body();
+        (Tunnel::new(send, receive), server.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn each_half_ends_by_itself_and_nothing_is_lost() {
+        let (mut client, mut server) = tunnel().await;
+        let sent = vec![7; 3 * PIECE + 1];
+        let expected = sent.clone();
+        let writing = tokio::spawn(async move {
+            client.write_all(&sent).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut read = Vec::new();
+            client.read_to_end(&mut read).await.unwrap();
+            read
+        });
+        let mut read = Vec::new();
+        server.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, expected);
+        server.write_all(b"after the end").await.unwrap();
+        server.shutdown().await.unwrap();
+        drop(server);
+        assert_eq!(writing.await.unwrap(), b"after the end");
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_off_does_not_look_whole() {
+        for (end, expected) in [
+            ((|tunnel| tunnel.reset()) as fn(&mut Tunnel), io::ErrorKind::ConnectionReset),
+            (|_| {}, io::ErrorKind::ConnectionAborted),
+        ] {
+            let (mut client, mut server) = tunnel().await;
+            client.write_all(b"half of i").await.unwrap();
+            let mut read = [0; 9];
+            server.read_exact(&mut read).await.unwrap();
+            end(&mut client);
+            drop(client);
+            assert_eq!(server.read(&mut read).await.unwrap_err().kind(), expected);
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! The story of an HTTP request on its way out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body as _;
 use model::code::ErrorCode;
+use model::grpc;
 use model::name::ServiceName;
 use model::route::{Action, BackendTarget, Selected};
 use model::table::{Lookup, PortEntry, ServiceEntry, Table};
@@ -50,23 +52,44 @@ async fn forward(
     headers::strip_hop_by_hop(&mut parts.headers);
     headers::strip_reserved(&mut parts.headers);
 
-    let forward = match &destination {
-        Destination::Service(to) => route(to, exchange, &parts)?,
-        Destination::Workload(to) => {
-            Forward::plain(&to.workload.name, &to.endpoint, &to.workload.budget)
-        }
-        Destination::Outside(endpoint) => {
-            let detail = format!("{} is not in the mesh any more", endpoint.target_address());
-            return Err(ProxyError::new(ErrorCode::ServiceUnknown, detail));
-        }
-    };
+    let mut forward = way(&destination, exchange, &parts)?;
     forward.budget.deposit(exchange.started());
+    let limit = grpc_timeout(exchange, &parts);
+    limit.inspect(|limit| forward.timeouts.shorten(*limit));
 
     let body = (!body.is_end_stream()).then(|| Upload::new(body, &parts));
     let outgoing = Outgoing::new(parts, &wanted, body, &worker.mesh);
-    match upgrade {
+    let response = match upgrade {
         Some(upgrade) => upgrade::send(worker, exchange, &forward, upgrade, &outgoing).await,
         None => attempt::send(worker, exchange, &forward, outgoing).await,
+    };
+    match limit {
+        Some(limit) => Ok(response?.map(|body| body.until(exchange.started() + limit))),
+        None => response,
+    }
+}
+
+/// How long a gRPC call may take by its client's word, to the end of its response.
+fn grpc_timeout(exchange: &Exchange, parts: &Parts) -> Option<Duration> {
+    let timeout = parts.headers.get(grpc::TIMEOUT).filter(|_| exchange.grpc)?;
+    grpc::timeout(timeout.as_bytes())
+}
+
+/// The endpoints that the request may go to, and what may be done for it on the way.
+fn way<'a>(
+    destination: &'a Destination,
+    exchange: &mut Exchange,
+    parts: &Parts,
+) -> Result<Forward<'a>, ProxyError> {
+    match destination {
+        Destination::Service(to) => route(to, exchange, parts),
+        Destination::Workload(to) => {
+            Ok(Forward::plain(&to.workload.name, &to.endpoint, &to.workload.budget))
+        }
+        Destination::Outside(endpoint) => {
+            let detail = format!("{} is not in the mesh any more", endpoint.target_address());
+            Err(ProxyError::new(ErrorCode::ServiceUnknown, detail))
+        }
     }
 }
 

@@ -214,11 +214,23 @@ impl Mesh for Service {
                 if let Said::Certificate(request) = &kind {
                     let _ = say.send(Ok(service.sign(&id, &request.csr))).await;
                 }
+                if let Said::Subscribe(subscribe) = &kind {
+                    let _ = say.send(Ok(nobody_has(&subscribe.add_addresses))).await;
+                }
                 let _ = hear.send(kind);
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(said))))
     }
+}
+
+/// The answer to addresses that a sidecar asks for; a test may say another thing afterwards.
+fn nobody_has(addresses: &[String]) -> SyncResponse {
+    let kind = wire::Kind::Address.encode();
+    let removed = |name: &String| proto::Removed { kind, name: name.clone() };
+    let removed = addresses.iter().map(removed).collect();
+    let update = proto::Update { nonce: u64::MAX, publication: 1, removed, ..Default::default() };
+    SyncResponse { kind: Some(Say::Update(update)) }
 }
 
 impl Service {
