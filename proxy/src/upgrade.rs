@@ -89,6 +89,21 @@ impl Upgrade {
         Ok(response)
     }
 
+    /// Judges the answer of an application that does not switch. In HTTP/1 it is an ordinary one;
+    /// on a stream of HTTP/2, success would mean that it has switched (RFC 8441 §5).
+    ///
+    /// # Errors
+    /// `upstream_protocol_error`.
+    pub fn declined(&self, response: &Response<Incoming>) -> Result<(), ProxyError> {
+        match self.client {
+            Switch::Http2(_) if response.status().is_success() => {
+                let detail = format!("the application answers {} and no 101", response.status());
+                Err(ProxyError::new(ErrorCode::UpstreamProtocol, detail))
+            }
+            Switch::Http1(_) | Switch::Http2(_) => Ok(()),
+        }
+    }
+
     /// Switches: the client gets the other side's 101, and then bytes go both ways. `held` lives
     /// as long as they do.
     pub fn grant<H: Send + 'static>(

@@ -95,6 +95,7 @@ async fn switch(
         let arrival = Arrival { peer: caller.peer().cloned(), application };
         return Ok(upgrade.grant(response, carry::open(worker, &arrival), ()));
     }
+    upgrade.declined(&response)?;
     Ok(received(response, Lease::new(Connection::Own)))
 }
 

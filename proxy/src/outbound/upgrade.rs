@@ -60,5 +60,6 @@ async fn ask(
     if is_granted(&response) {
         return Ok(upgrade.grant(response, session, lease));
     }
+    upgrade.declined(&response)?;
     Ok(received(&endpoint, response, lease))
 }
