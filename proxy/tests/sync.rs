@@ -68,7 +68,7 @@ fn a_request_goes_through_two_sidecars_and_the_application_learns_who_calls() {
         (client, answer)
     });
     assert_eq!(stream.subscribed(), ["shop/api"]);
-    let peer = MeshPeer { port: 15008, identity: control_plane.identity("shop", "test") };
+    let peer = MeshPeer::pillion(15008, control_plane.identity("shop", "test"));
     stream.update(vec![service("shop/api", vec![endpoint(app, Some(peer))])], vec![]);
     let (client, answer) = asked.join().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -78,7 +78,7 @@ fn a_request_goes_through_two_sidecars_and_the_application_learns_who_calls() {
     );
 
     // The endpoint is the same, and somebody else is expected there: nothing is sent.
-    let stranger = MeshPeer { port: 15008, identity: control_plane.identity("shop", "other") };
+    let stranger = MeshPeer::pillion(15008, control_plane.identity("shop", "other"));
     stream.update(vec![service("shop/api", vec![endpoint(app, Some(stranger))])], vec![]);
     stream.acknowledged();
     let answer = client.get("http://api/");

@@ -13,10 +13,14 @@ pub fn encode(owner: &Owner) -> proto::Address {
     let owner = match owner {
         Owner::Service(name) => proto::address::Owner::Service(name.to_string()),
         Owner::Workload(workload) => {
-            let (mesh_port, identity) = encode_mesh(workload.mesh.as_ref());
-            let ports = encode_ports(&workload.ports);
-            let name = workload.name.clone();
-            proto::address::Owner::Workload(proto::Workload { name, mesh_port, identity, ports })
+            let (mesh_port, identity, tunnels_only) = encode_mesh(workload.mesh.as_ref());
+            proto::address::Owner::Workload(proto::Workload {
+                name: workload.name.clone(),
+                mesh_port,
+                identity,
+                ports: encode_ports(&workload.ports),
+                tunnels_only,
+            })
         }
     };
     proto::Address { owner: Some(owner) }
@@ -41,7 +45,7 @@ pub fn decode(message: proto::Address) -> Result<Owner, DecodeError> {
 fn decode_workload(message: proto::Workload) -> Result<Workload, DecodeError> {
     Ok(Workload {
         name: message.name,
-        mesh: decode_mesh(message.mesh_port, &message.identity)?,
+        mesh: decode_mesh(message.mesh_port, &message.identity, message.tunnels_only)?,
         ports: decode_ports(message.ports)?,
     })
 }
@@ -58,7 +62,7 @@ pub(crate) mod tests {
         let service = "shop/api".parse().unwrap();
         Owner::Workload(Workload {
             name: "api-1".into(),
-            mesh: Some(MeshPeer { port: 15008, identity }),
+            mesh: Some(MeshPeer::pillion(15008, identity)),
             ports: vec![InboundPort { port: 8080, protocol: Protocol::Http1, service }],
         })
     }

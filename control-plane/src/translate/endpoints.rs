@@ -85,7 +85,7 @@ fn add_lease(found: &mut Vec<Candidate>, lease: &Lease, targets: Vec<Target>) {
     if targets.is_empty() || found.iter().any(known) {
         return;
     }
-    let mesh = Some(MeshPeer { port: lease.mesh_port, identity: lease.identity.clone() });
+    let mesh = Some(MeshPeer::pillion(lease.mesh_port, lease.identity.clone()));
     let workload = lease.workload.clone();
     let endpoint = Endpoint { address: lease.address, workload, targets, mesh };
     found.push(Candidate { endpoint, state: State::Ready });
@@ -218,13 +218,13 @@ impl<'w> View<'w> {
         let same_port = |lease: &&&Lease| targets.iter().any(|t| t.target == lease.app_port);
         let leases = || self.registered.at(address).iter().filter(own);
         if let Some(lease) = leases().find(same_port).or_else(|| leases().next()) {
-            return Some(MeshPeer { port: lease.mesh_port, identity: lease.identity.clone() });
+            return Some(MeshPeer::pillion(lease.mesh_port, lease.identity.clone()));
         }
         let pod = pod?;
-        let port = pod.mesh_port?;
+        let (port, protocol) = pod.sidecar?;
         let identity =
             SpiffeId::workload(self.trust_domain, &pod.namespace, &pod.service_account).ok()?;
-        Some(MeshPeer { port, identity })
+        Some(MeshPeer { port, identity, protocol })
     }
 }
 

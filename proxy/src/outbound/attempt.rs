@@ -260,7 +260,7 @@ impl Attempt<'_> {
         *request.method_mut() = self.outgoing.method.clone();
         *request.headers_mut() = self.outgoing.headers.clone();
         self.worker.mesh.tracing.inject(span, request.headers_mut());
-        let meshed = self.endpoint.key.mesh.is_some();
+        let meshed = self.endpoint.key.is_pillion();
         if meshed {
             let headers = request.headers_mut();
             headers.insert(names::PORT, HeaderValue::from(self.endpoint.key.target));
@@ -305,7 +305,7 @@ pub(super) fn received(
     // Only a sidecar may report an error of the mesh's.
     let reported = parts.headers.remove(names::ERROR);
     headers::strip_reserved(&mut parts.headers);
-    if let Some(reported) = reported.filter(|_| endpoint.key.mesh.is_some()) {
+    if let Some(reported) = reported.filter(|_| endpoint.key.is_pillion()) {
         parts.headers.insert(names::ERROR, reported);
     }
     parts.version = Version::HTTP_11;

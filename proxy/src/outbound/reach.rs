@@ -4,11 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Method, Request, Response};
 use model::balance;
 use model::code::{ErrorCode, Fault};
 use model::endpoint::{Endpoint, EndpointKey};
-use model::headers as names;
 use model::outlier;
 use tokio::net::TcpStream;
 use tokio_util::either::Either;
@@ -99,36 +97,17 @@ pub(super) const fn tls(endpoint: &Endpoint) -> Tls {
 
 async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<(Way, Lease), ProxyError> {
     let mut load = LoadGuard::begin(endpoint);
-    let (io, connection) = if endpoint.key.mesh.is_some() {
-        dial_mesh(worker, endpoint).await?
-    } else {
-        let limit = worker.mesh.config.connect_timeout;
-        let io = connect::tcp(endpoint.target_address(), limit).await?;
-        (Either::Right(io), Connection::Own)
+    let target = endpoint.target_address();
+    let (io, connection) = match Peer::sidecar(endpoint) {
+        Some(sidecar) => {
+            let (tunnel, stream) = worker.pool.open_tunnel(&sidecar, target).await?;
+            (Either::Left(tunnel), Connection::Http2(stream))
+        }
+        None => {
+            let io = connect::tcp(target, worker.mesh.config.connect_timeout).await?;
+            (Either::Right(io), Connection::Own)
+        }
     };
     load.answered();
     Ok((io, Lease::new(connection).with_load(load)))
-}
-
-/// A CONNECT stream to the endpoint's sidecar, whose `:authority` is the application's address
-/// (HBONE).
-async fn dial_mesh(worker: &Worker, endpoint: &Endpoint) -> Result<(Way, Connection), ProxyError> {
-    let mut request = Request::new(());
-    *request.method_mut() = Method::CONNECT;
-    let target = endpoint.target_address();
-    *request.uri_mut() = target.to_string().parse().map_err(|error: http::uri::InvalidUri| {
-        ProxyError::new(ErrorCode::Internal, error.to_string())
-    })?;
-    let peer = Peer::of(endpoint, true);
-    let (response, tunnel, stream) = worker.pool.open_tunnel(&peer, request).await?;
-    if !response.status().is_success() {
-        return Err(refused(&response, &peer));
-    }
-    Ok((Either::Left(tunnel), Connection::Http2(stream)))
-}
-
-fn refused(response: &Response<()>, peer: &Peer) -> ProxyError {
-    let reported = response.headers().get(names::ERROR).and_then(|code| code.to_str().ok());
-    let code = reported.and_then(ErrorCode::from_name).unwrap_or(ErrorCode::UpstreamProtocol);
-    ProxyError::new(code, format!("{peer} refused the connection with {}", response.status()))
 }

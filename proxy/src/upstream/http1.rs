@@ -1,7 +1,6 @@
 //! HTTP/1.1 connections: one request at a time on each, kept open between them.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -16,10 +15,10 @@ use hyper_util::rt::TokioIo;
 use model::code::ErrorCode;
 use tokio::sync::Notify;
 
+use super::Connection;
 use super::failure::{self, Used};
 use super::idle::{self, Closed};
 use super::pool::{Peer, Shared, lock};
-use super::{Connection, connect};
 use crate::body::RequestBody;
 use crate::edge;
 use crate::error::ProxyError;
@@ -77,7 +76,6 @@ impl Returnable {
 pub(super) async fn send(
     shared: &Arc<Shared>,
     peer: &Peer,
-    address: SocketAddr,
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Connection), ProxyError> {
     prepare(&mut request);
@@ -89,7 +87,7 @@ pub(super) async fn send(
             Some(kept) => kept,
             None => {
                 used = Used::First;
-                open(shared, peer, address).await?
+                open(shared, peer).await?
             }
         };
         match answered(&mut sender, peer, request).await? {
@@ -160,9 +158,8 @@ async fn answered(
 async fn open(
     shared: &Arc<Shared>,
     peer: &Peer,
-    address: SocketAddr,
 ) -> Result<(SendRequest<RequestBody>, Closed), ProxyError> {
-    let io = connect::tcp(address, shared.mesh.config.connect_timeout).await?;
+    let (io, stream) = shared.dial(peer).await?;
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_FIELDS)
         .max_header_size(MAX_HEAD)
@@ -177,6 +174,7 @@ async fn open(
         drop(connection.with_upgrades().await);
         // Only this task tells it.
         let _ = told.set(Instant::now());
+        drop(stream);
     });
     Ok((sender, closed))
 }

@@ -11,10 +11,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::code::ErrorCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::Connection;
 use super::failure::{self, Used};
 use super::pool::{Peer, Shared};
-use super::shared::{self, Connections, MAX_AGE, Place, Sender, acquire};
-use super::{Connection, connect};
+use super::shared::{self, Connections, MAX_AGE, Place, Sender, StreamGuard, acquire};
 use crate::body::RequestBody;
 use crate::error::ProxyError;
 use crate::frames::Frames;
@@ -60,11 +60,11 @@ impl Sender for SendRequest<RequestBody> {
         match &peer {
             Peer::Mesh(address, identity) => {
                 let (io, longest) = shared::mesh(&pool, *address, identity).await?;
-                Ok((handshake(&peer, io).await?, longest))
+                Ok((handshake(&peer, io, None).await?, longest))
             }
-            Peer::Http1(address) | Peer::Http2(address) => {
-                let io = connect::tcp(*address, pool.mesh.config.connect_timeout).await?;
-                Ok((handshake(&peer, io).await?, MAX_AGE))
+            Peer::Http1(_) | Peer::Http2(_) | Peer::Tunnel(_) => {
+                let (io, stream) = pool.dial(&peer).await?;
+                Ok((handshake(&peer, io, stream).await?, MAX_AGE))
             }
         }
     }
@@ -78,7 +78,12 @@ impl Sender for SendRequest<RequestBody> {
     }
 }
 
-async fn handshake<I>(peer: &Peer, io: I) -> Result<SendRequest<RequestBody>, ProxyError>
+/// HTTP/2 on `io`, which may itself be a `stream` of another connection.
+async fn handshake<I>(
+    peer: &Peer,
+    io: I,
+    stream: Option<StreamGuard>,
+) -> Result<SendRequest<RequestBody>, ProxyError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -97,6 +102,9 @@ where
         .await
         .map_err(|error| failure::of_request(&error, peer, Used::First))?;
     // The requests on the connection hear how it ended; nobody else asks.
-    tokio::spawn(async move { drop(connection.await) });
+    tokio::spawn(async move {
+        drop(connection.await);
+        drop(stream);
+    });
     Ok(sender)
 }

@@ -2,6 +2,7 @@
 //! live long and must not take the place of requests.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::{Request, Response};
 use model::code::ErrorCode;
+use model::headers as names;
 
 use super::failure;
 use super::pool::{Peer, Shared};
@@ -33,17 +35,23 @@ pub(super) struct Tunnels {
     closed: Arc<AtomicBool>,
 }
 
-/// Sends a CONNECT to a sidecar: the response, and the tunnel if it grants one.
+/// A tunnel through a sidecar, by a CONNECT stream whose `:authority` is the application's address.
 pub(super) async fn open(
     pool: &Arc<Shared>,
     peer: &Peer,
-    request: Request<()>,
-) -> Result<(Response<()>, Tunnel, StreamGuard), ProxyError> {
+    target: SocketAddr,
+) -> Result<(Tunnel, StreamGuard), ProxyError> {
+    let request = Request::connect(target.to_string())
+        .body(())
+        .map_err(|error| ProxyError::new(ErrorCode::Internal, error.to_string()))?;
     let mut attempts = 1;
     loop {
         let place: Place<Tunnels> = acquire(pool, peer).await?;
         match connect(place.sender(), request.clone()).await {
-            Ok((response, tunnel)) => return Ok((response, tunnel, place.into())),
+            Ok((response, tunnel)) if response.status().is_success() => {
+                return Ok((tunnel, place.into()));
+            }
+            Ok((response, _)) => return Err(refused(&response, peer)),
             // The connection takes no more streams. Nothing was carried yet: another may do.
             Err(error) if attempts < MAX_ATTEMPTS && !error.is_reset() => {
                 tracing::debug!(%error, %peer, "a tunnel is tried again on another connection");
@@ -56,6 +64,12 @@ pub(super) async fn open(
             }
         }
     }
+}
+
+fn refused(response: &Response<()>, peer: &Peer) -> ProxyError {
+    let reported = response.headers().get(names::ERROR).and_then(|code| code.to_str().ok());
+    let code = reported.and_then(ErrorCode::from_name).unwrap_or(ErrorCode::UpstreamProtocol);
+    ProxyError::new(code, format!("{peer} refused the connection with {}", response.status()))
 }
 
 async fn connect(
