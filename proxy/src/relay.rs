@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use prometheus::IntCounter;
@@ -20,6 +18,7 @@ use crate::client_hello::ClientHello;
 use crate::drain::Running;
 use crate::error::ProxyError;
 use crate::exchange::now_rfc3339;
+use crate::layer::writes_pass;
 use crate::mesh::Mesh;
 use crate::telemetry::access_log::{Line, cut};
 use crate::telemetry::metrics::{Direction, Tls};
@@ -171,10 +170,6 @@ impl Carried for TcpStream {
     }
 }
 
-impl Carried for TokioIo<Upgraded> {
-    fn reset(&mut self) {}
-}
-
 impl<L: Carried, R: Carried> Carried for Either<L, R> {
     fn reset(&mut self) {
         match self {
@@ -218,20 +213,4 @@ impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Counted<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+writes_pass!(Counted);

@@ -10,11 +10,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::Body;
 use crate::drain::Drain;
 use crate::received::Received;
+use crate::relay::Carried;
+use crate::resettable::Resettable;
 use crate::sniff::Spoken;
 use crate::streams::{self, Limits};
 use crate::strict::{Strict, may_leave_http};
@@ -72,7 +73,7 @@ pub async fn serve<I, H, F>(
     handle: H,
 ) -> Result<(), ServeError>
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: Carried + Send + 'static,
     H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -89,11 +90,13 @@ where
 /// What hyper says went wrong with the connection.
 async fn http1<I, H, F>(io: I, drain: &Drain, handle: H) -> hyper::Result<()>
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: Carried + Send + 'static,
     H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>>,
 {
-    let service = service_fn(|request: Request<Incoming>| {
+    let (io, reset) = Resettable::new(io);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(reset.clone());
         let (last, connect) = (may_leave_http(&request), *request.method() == Method::CONNECT);
         let response = handle(request.map(Received::Http1));
         async move {

@@ -8,6 +8,7 @@ use model::code::ErrorCode;
 use tokio_util::either::Either;
 
 use crate::error::ProxyError;
+use crate::resettable::{Reset, Told};
 use crate::streams::OnTunnel;
 use crate::tunnel::Tunnel;
 
@@ -15,20 +16,23 @@ use crate::tunnel::Tunnel;
 #[derive(Debug)]
 pub(crate) enum Switch {
     /// In HTTP/1, all of it.
-    Http1(OnUpgrade),
+    Http1(OnUpgrade, Reset),
     /// In HTTP/2, the stream of the request.
     Http2(Option<OnTunnel>),
 }
 
 /// A client's connection on which HTTP has ended.
-pub(crate) type Switched = Either<TokioIo<Upgraded>, Tunnel>;
+pub(crate) type Switched = Either<Told<TokioIo<Upgraded>>, Tunnel>;
 
 impl Switch {
     /// Of the connection that `request` came on.
     pub(crate) fn of<B>(request: &mut Request<B>) -> Self {
         match request.version() {
             Version::HTTP_2 => Self::Http2(request.extensions_mut().remove()),
-            _ => Self::Http1(hyper::upgrade::on(request)),
+            _ => {
+                let reset = request.extensions_mut().remove().unwrap_or_default();
+                Self::Http1(hyper::upgrade::on(request), reset)
+            }
         }
     }
 
@@ -36,8 +40,8 @@ impl Switch {
     pub(crate) async fn granted(self) -> Result<Switched, ProxyError> {
         let gone = |detail: String| ProxyError::new(ErrorCode::ClientClosed, detail);
         match self {
-            Self::Http1(client) => match client.await {
-                Ok(client) => Ok(Either::Left(TokioIo::new(client))),
+            Self::Http1(client, reset) => match client.await {
+                Ok(client) => Ok(Either::Left(Told::new(TokioIo::new(client), reset))),
                 Err(error) => Err(gone(error.to_string())),
             },
             Self::Http2(Some(client)) => match client.granted().await {

@@ -16,14 +16,14 @@ use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use model::code::ErrorCode;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::{Body, RequestBody};
 use crate::edge;
 use crate::error::ProxyError;
 use crate::headers;
 use crate::received::Received;
-use crate::relay::Session;
+use crate::relay::{Carried, Session};
+use crate::resettable::{Reset, Resettable, Told};
 use crate::server::{MAX_FIELDS, MAX_HEAD};
 use crate::switch::Switch;
 
@@ -65,13 +65,14 @@ impl Upgrade {
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, ProxyError>
     where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: Carried + Send + 'static,
     {
         request.headers_mut().insert(CONNECTION, ASKED);
         request.headers_mut().insert(UPGRADE, self.protocol.clone());
         let failed = |error: hyper::Error| {
             ProxyError::new(ErrorCode::UpstreamReset, format!("{peer}: {error}"))
         };
+        let (io, reset) = Resettable::new(io);
         let (mut sender, connection) = http1::Builder::new()
             .max_headers(MAX_FIELDS)
             .max_header_size(MAX_HEAD)
@@ -80,7 +81,8 @@ impl Upgrade {
             .map_err(failed)?;
         // The request hears how the connection ended; nobody else asks.
         tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        let response = sender.send_request(request).await.map_err(failed)?;
+        let mut response = sender.send_request(request).await.map_err(failed)?;
+        response.extensions_mut().insert(reset);
         if !is_granted(&response) {
             let bad =
                 |what| ProxyError::new(ErrorCode::UpstreamProtocol, format!("{peer}: {what}"));
@@ -100,7 +102,7 @@ impl Upgrade {
                 let detail = format!("the application answers {} and no 101", response.status());
                 Err(ProxyError::new(ErrorCode::UpstreamProtocol, detail))
             }
-            Switch::Http1(_) | Switch::Http2(_) => Ok(()),
+            Switch::Http1(..) | Switch::Http2(_) => Ok(()),
         }
     }
 
@@ -113,12 +115,13 @@ impl Upgrade {
         held: H,
     ) -> Response<Body> {
         let upstream = hyper::upgrade::on(&mut response);
+        let reset = response.extensions_mut().remove().unwrap_or_default();
         let switched = response.headers().get(UPGRADE).cloned().unwrap_or(self.protocol);
         let (mut parts, _) = response.into_parts();
         headers::strip_hop_by_hop(&mut parts.headers);
         headers::strip_reserved(&mut parts.headers);
         match self.client {
-            Switch::Http1(_) => {
+            Switch::Http1(..) => {
                 parts.headers.insert(CONNECTION, ASKED);
                 parts.headers.insert(UPGRADE, switched);
             }
@@ -128,7 +131,7 @@ impl Upgrade {
                 parts.status = StatusCode::OK;
             }
         }
-        tokio::spawn(join(self.client, upstream, session, held));
+        tokio::spawn(join(self.client, (upstream, reset), session, held));
         Response::from_parts(parts, Body::empty())
     }
 }
@@ -138,11 +141,18 @@ pub fn is_granted(response: &Response<Incoming>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
-async fn join<H>(client: Switch, upstream: OnUpgrade, mut session: Session, held: H) {
+async fn join<H>(
+    client: Switch,
+    (upstream, reset): (OnUpgrade, Reset),
+    mut session: Session,
+    held: H,
+) {
     let gone = |error: hyper::Error| ProxyError::new(ErrorCode::UpstreamReset, error.to_string());
     let upstream = async { upstream.await.map_err(gone) };
     match tokio::try_join!(client.granted(), upstream) {
-        Ok((client, upstream)) => session.relay(client, TokioIo::new(upstream)).await,
+        Ok((client, upstream)) => {
+            session.relay(client, Told::new(TokioIo::new(upstream), reset)).await;
+        }
         Err(error) => session.fail(error),
     }
     drop(held);

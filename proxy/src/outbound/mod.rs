@@ -14,7 +14,6 @@ use std::io;
 
 use ::http::{Method, Request, Response};
 use model::code::ErrorCode;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -24,6 +23,7 @@ use crate::error::ProxyError;
 use crate::mesh::Mesh;
 use crate::original;
 use crate::received::Received;
+use crate::relay::Carried;
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::sniff::{Prefixed, Spoken, sniff};
 use crate::upgrade::is_extended;
@@ -54,7 +54,7 @@ async fn serve_http(worker: Worker, via: Via, socket: TcpStream) {
 /// Serves what is spoken on `io`, of which the first words are known.
 async fn serve_spoken<I>(worker: Worker, via: Via, spoken: Spoken, io: Prefixed<I>)
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: Carried + Send + 'static,
 {
     let drain = worker.mesh.drain.clone();
     let handle = move |request| dispatch(worker.clone(), via, request);
