@@ -89,6 +89,10 @@ impl<I: Carried> Carried for Opaque<I> {
     fn reset(&mut self) {
         self.io.reset();
     }
+
+    fn end(&mut self) {
+        self.io.end();
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Opaque<I> {

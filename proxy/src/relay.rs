@@ -161,6 +161,9 @@ pub trait Carried: AsyncRead + AsyncWrite + Unpin {
     /// Ends it so that the other side sees a failure, not an orderly end: what was carried is not
     /// whole. Takes effect when it is dropped.
     fn reset(&mut self);
+
+    /// Ends it in order when it is dropped, where dropping it does not do so by itself.
+    fn end(&mut self);
 }
 
 impl Carried for TcpStream {
@@ -168,6 +171,8 @@ impl Carried for TcpStream {
         // Where that fails, the connection is gone already.
         let _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
     }
+
+    fn end(&mut self) {}
 }
 
 impl<L: Carried, R: Carried> Carried for Either<L, R> {
@@ -175,6 +180,13 @@ impl<L: Carried, R: Carried> Carried for Either<L, R> {
         match self {
             Self::Left(io) => io.reset(),
             Self::Right(io) => io.reset(),
+        }
+    }
+
+    fn end(&mut self) {
+        match self {
+            Self::Left(io) => io.end(),
+            Self::Right(io) => io.end(),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A connection that hyper owns and that may have to end in failure: hyper gives it away boxed, and
-//! what is dropped would look like an orderly end.
+//! A connection that hyper owns. It gives it away boxed, and drops it whole or not: what is dropped
+//! ends in order, unless whoever has it then says that it failed.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::layer::writes_pass;
 use crate::relay::Carried;
 
-/// A connection that is reset when it is dropped, if somebody said so.
+/// A connection that ends in order when it is dropped, or is reset if somebody said so.
 #[derive(Debug)]
 pub(crate) struct Resettable<I: Carried> {
     io: I,
@@ -42,6 +42,8 @@ impl<I: Carried> Drop for Resettable<I> {
     fn drop(&mut self) {
         if self.reset.0.load(Ordering::Relaxed) {
             self.io.reset();
+        } else {
+            self.io.end();
         }
     }
 }
@@ -64,6 +66,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Carried for Told<I> {
     fn reset(&mut self) {
         self.reset.set();
     }
+
+    fn end(&mut self) {}
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Told<I> {

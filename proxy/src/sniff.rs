@@ -135,6 +135,10 @@ impl<I: Carried> Carried for Prefixed<I> {
     fn reset(&mut self) {
         self.io.reset();
     }
+
+    fn end(&mut self) {
+        self.io.end();
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Prefixed<I> {

@@ -36,6 +36,14 @@ impl Carried for Tunnel {
     fn reset(&mut self) {
         self.send.send_reset(Reason::CONNECT_ERROR);
     }
+
+    fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            // One that is over has ended already.
+            let _ = self.send.send_data(Bytes::new(), true);
+        }
+    }
 }
 
 impl AsyncRead for Tunnel {
@@ -151,6 +159,21 @@ mod tests {
         server.shutdown().await.unwrap();
         drop(server);
         assert_eq!(writing.await.unwrap(), b"after the end");
+    }
+
+    #[tokio::test]
+    async fn one_who_has_said_all_may_leave_first() {
+        let (mut client, mut server) = tunnel().await;
+        client.write_all(b"question").await.unwrap();
+        let mut read = [0; 8];
+        server.read_exact(&mut read).await.unwrap();
+        server.write_all(b"answer").await.unwrap();
+        server.shutdown().await.unwrap();
+        drop(server);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"answer");
     }
 
     #[tokio::test]
