@@ -3,7 +3,6 @@
 use std::io;
 
 use crate::message::Operation;
-use crate::rules::TABLE;
 
 /// Why the kernel did not do what was asked. Nothing was changed then.
 #[derive(Debug, thiserror::Error)]
@@ -90,11 +89,6 @@ impl Error {
         let Self::Refused { source, .. } = self else { return false };
         source.kind() == io::ErrorKind::NotFound
     }
-}
-
-/// How the table is called in messages.
-pub(crate) fn table() -> String {
-    format!("the table inet {TABLE}")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The rules in the kernel: written as a whole, taken away as a whole, compared as a whole.
 
 use crate::attribute::{self, Attribute, is_held};
-use crate::error::{self, Error};
+use crate::error::Error;
 use crate::expression::{self, PRIORITY};
 use crate::message::{List, Message, Operation};
 use crate::netlink;
@@ -88,7 +88,7 @@ fn contents(chains: &[Chain]) -> Vec<Message> {
 fn new_table() -> Message {
     Message {
         operation: Operation::NewTable,
-        what: error::table(),
+        what: format!("the table inet {TABLE}"),
         attributes: vec![Attribute::text(TABLE_NAME, TABLE), Attribute::number(2, 0)],
     }
 }
@@ -96,7 +96,7 @@ fn new_table() -> Message {
 fn delete_table() -> Message {
     Message {
         operation: Operation::DeleteTable,
-        what: error::table(),
+        what: format!("the table inet {TABLE}"),
         attributes: vec![Attribute::text(TABLE_NAME, TABLE)],
     }
 }

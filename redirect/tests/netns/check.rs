@@ -70,6 +70,7 @@ fn rules_of_other_settings_are_told() {
 fn rules_that_were_changed_by_hand_are_told() {
     let changes = [
         "add rule inet pillion output accept",
+        "add rule inet pillion prerouting accept",
         "insert rule inet pillion output accept",
         "add chain inet pillion stray",
         "delete chain inet pillion prerouting",
