@@ -40,7 +40,7 @@ enum Command {
     /// Run the control plane
     #[command(disable_help_flag = true)]
     ControlPlane(Rest),
-    /// Run a sidecar
+    /// Run a sidecar, or `redirect` a pod's traffic to it
     #[command(disable_help_flag = true)]
     Proxy(Rest),
     /// Show what a command does and its flags
@@ -151,6 +151,7 @@ mod tests {
     fn each_command_knows_the_variables_of_all() {
         let commands = [
             proxy::args::Args::command(),
+            redirect::args::Args::command(),
             control_plane::args::Args::command(),
             token::TokenArgs::command(),
             check::CheckArgs::command(),

@@ -10,7 +10,14 @@ use model::name::ServiceName;
 
 /// The Pillion sidecar: carries one workload's traffic through the mesh.
 #[derive(Debug, Parser)]
-#[command(name = "pillion-proxy", version, about, max_term_width = 100)]
+#[command(
+    name = "pillion-proxy",
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "`pillion-proxy redirect` sends a pod's traffic to its sidecar without a setting \
+                  of the application; see `pillion-proxy redirect --help`."
+)]
 pub struct Args {
     /// The workload's address: the sidecar opens its ports here and other sidecars reach it here.
     /// Without root, each workload of a machine can have its own loopback address. A workload with

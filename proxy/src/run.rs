@@ -21,10 +21,23 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{self, Tracing};
 use crate::{accept, admin, sync};
 
-/// Runs a sidecar with these arguments (the program's name first) until it is told to leave.
+/// Runs a sidecar with these arguments (the program's name first) until it is told to leave, or
+/// the command `redirect` if that is the first of them.
 /// The exit code is 0 after a drain, 2 for settings that cannot be put in force, 1 for the rest.
-#[allow(clippy::print_stderr)] // before the log is there, errors go to whoever typed the command
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    match args.get(1) {
+        Some(first) if first == "redirect" => {
+            args[0].push(" redirect"); // the program's name in help and errors
+            args.remove(1);
+            redirect::main(args)
+        }
+        _ => sidecar(args),
+    }
+}
+
+#[allow(clippy::print_stderr)] // before the log is there, errors go to whoever typed the command
+fn sidecar(args: Vec<OsString>) -> ExitCode {
     let args: Args = match daemon::settings::parse(args) {
         Ok(args) => args,
         Err(code) => return code,
