@@ -1,0 +1,1 @@
+//! Real clients and servers, unmodified, that speak through the mesh.
