@@ -14,6 +14,7 @@ mod http_edges;
 mod http_wrong;
 mod invariants;
 mod mtls;
+mod peers;
 mod promtool;
 mod push;
 mod resilience;

@@ -151,6 +151,7 @@ impl House {
         let home = self.path("pods").join(name);
         fs::create_dir_all(&home).expect("a directory");
         chown(&home, Some(user.id()), Some(user.id())).expect("an owner");
+        fs::set_permissions(&home, Permissions::from_mode(0o700)).expect("a mode");
         home
     }
 

@@ -10,32 +10,32 @@ use crate::client::connect;
 /// The pause between two attempts, as an eager client has it.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Holds a connection and prints `open`, then how it ended; then tries again and prints each
-/// outcome that is not the one before, up to the next `open`.
+/// Holds a connection and prints `open`, then `ended` and how; then tries again and prints
+/// `attempt` with each outcome that is not the one before, up to the next `open`.
 ///
-/// The outcomes: `refused` (no connection), `closed` or `reset` (one that ended before the server
-/// said a byte, or the held one), `silent` (no byte in time).
+/// The outcomes: `refused` (no connection), `closed` or `reset` (by the other side), `silent` (no
+/// byte in time), `failed` (anything else).
 pub(crate) fn watch(target: &str, opening: &[u8]) -> io::Result<()> {
     let held = attempt(target, opening)?;
-    say("open");
+    println!("open");
     // However long it lives; only attempts are in a hurry.
     held.set_read_timeout(None)?;
-    let mut last = outcome(read_to_end(held));
-    say(last);
+    println!("ended {}", outcome(read_to_end(held)));
+    let mut last = "";
     loop {
         match attempt(target, opening) {
             Ok(_) => break,
             Err(error) => {
                 let seen = outcome(Err(error));
                 if seen != last {
-                    say(seen);
+                    println!("attempt {seen}");
                 }
                 last = seen;
             }
         }
         thread::sleep(PAUSE);
     }
-    say("open");
+    println!("open");
     Ok(())
 }
 
@@ -59,9 +59,4 @@ fn outcome(ended: io::Result<()>) -> &'static str {
         Err(ErrorKind::WouldBlock | ErrorKind::TimedOut) => "silent",
         Err(_) => "failed",
     }
-}
-
-/// At once: the test reads it while this runs.
-fn say(outcome: &str) {
-    println!("{outcome}");
 }
