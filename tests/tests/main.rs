@@ -17,6 +17,7 @@ mod mtls;
 mod peers;
 mod promtool;
 mod push;
+mod redirected;
 mod resilience;
 mod rotation;
 mod routes;

@@ -1,15 +1,21 @@
 //! Real clients and servers: what works directly must work through the mesh, unchanged.
 
-use tests::house::Mesh;
 use tests::house::peers::restart::{Seen, restart};
 use tests::house::peers::{compare, peer};
+use tests::house::{Mesh, Options};
+
+/// The pair lives until the answer is judged: a failure prints the logs of both.
+async fn works(name: &str, mesh: Mesh) {
+    let pair = peer(name).open(Options { mesh, ..Options::default() }).await;
+    pair.talk().await.unwrap();
+}
 
 async fn directly(name: &str) {
-    peer(name).works(Mesh::Off).await.unwrap();
+    works(name, Mesh::Off).await;
 }
 
 async fn through_the_mesh(name: &str) {
-    peer(name).works(Mesh::On).await.unwrap();
+    works(name, Mesh::On).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

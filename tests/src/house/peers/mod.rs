@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::OnceCell;
 
-use super::{House, Mesh, Options, Pod, Program, User};
+use super::{House, Options, Pod, Program, User};
 use crate::tools;
 
 /// What all Python peers need, from PyPI.
@@ -137,14 +137,6 @@ impl Peer {
         // Boxed: everybody who opens a pair would carry both in a future of their own.
         let (server, client) = tokio::join!(Box::pin(builder.start()), Box::pin(client));
         Pair { peer: self, server, client, python, _house: house }
-    }
-
-    /// Starts the pair and has it say all that it can.
-    ///
-    /// # Errors
-    /// With what went otherwise than it should.
-    pub async fn works(&'static self, mesh: Mesh) -> Result<(), String> {
-        self.open(Options { mesh, ..Options::default() }).await.talk().await
     }
 }
 
