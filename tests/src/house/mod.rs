@@ -125,7 +125,7 @@ impl House {
             fs::create_dir(dir.path().join(part)).expect("a directory");
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let hub = wiring::hub(Namespace::name_of(number, "hub"), options.stack).await;
+        let hub = wiring::hub(Namespace::name_of(number, "hub"), options.stack, dir.path()).await;
         let (plan, namespaces, unmeshed) = (Plan::new(options.stack), Vec::new(), Vec::new());
         let plan = tokio::sync::Mutex::new(Residents { plan, namespaces, unmeshed });
         let mut house = Self { control_plane: None, hub, number, options, plan, dir };
@@ -191,12 +191,9 @@ impl House {
             fs::write(&aside, objects).expect("objects are written");
             fs::rename(aside, self.path("config/house.yaml")).expect("and put in place");
         }
-        let rules = self.path("kube-proxy.nft");
-        fs::write(&rules, rules::kube_proxy(&residents.plan)).expect("rules are written");
+        let rules = rules::kube_proxy(&residents.plan);
         for namespace in &residents.unmeshed {
-            let nft = Program::find("nft", "nftables").user(User::Root);
-            let load = nft.args(["-f", rules.to_str().expect("a path in UTF-8")]);
-            must(namespace, self.dir.path(), &load).await;
+            rules::load(namespace, &self.path("kube-proxy.nft"), &rules).await;
         }
         changed
     }

@@ -1,10 +1,31 @@
-//! Packet rules within a pod: the sidecar's redirection, by its own command; and for pods without
-//! a sidecar what kube-proxy does on a node, so that a ClusterIP leads somewhere without a mesh.
+//! Packet rules of the harness's own: for pods without a sidecar what kube-proxy does on a node, so
+//! that a ClusterIP leads somewhere without a mesh; and for what nobody has translated, a refusal.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 
-use super::plan::{Plan, Service};
+use super::plan::{Plan, SERVICE_RANGES, Service};
+use super::program::{Program, User};
+
+/// Applies a ruleset in a namespace, by way of `file`.
+pub(super) async fn load(namespace: &str, file: &Path, rules: &str) {
+    std::fs::write(file, rules).expect("rules are written");
+    let nft = Program::find("nft", "nftables").user(User::Root);
+    let load = nft.args(["-f", file.to_str().expect("a path in UTF-8")]);
+    super::must(namespace, Path::new("/"), &load).await;
+}
+
+/// For the bridge: a connection to a ClusterIP that comes this far is reset.
+pub(super) fn refusal() -> String {
+    let [v4, v6] = SERVICE_RANGES;
+    format!(
+        "add table inet hub\n\
+         add chain inet hub forward {{ type filter hook forward priority 0; }}\n\
+         add rule inet hub forward ip daddr {v4} meta l4proto tcp reject with tcp reset\n\
+         add rule inet hub forward ip6 daddr {v6} meta l4proto tcp reject with tcp reset\n"
+    )
+}
 
 /// A ruleset for `nft -f` that sends each connection to a ClusterIP to one of the pods behind it.
 /// Applied again, it replaces the one before as a whole.

@@ -1,24 +1,29 @@
 //! Cables: the bridge, and what ties a namespace to it.
 
+use std::path::Path;
+
 use super::Addresses;
 use super::namespace::{Namespace, ip};
 use super::plan::{Plan, SERVICE_RANGES, Stack};
+use super::rules;
 
 /// Lengths of the network of pods, IPv4 and IPv6.
 const PREFIXES: [u8; 2] = [24, 64];
 
 /// The bridge in a namespace of its own. It is every pod's way out, and refuses at once what no
-/// rule in the pod has taken: a ClusterIP leads nowhere by itself.
-pub(super) async fn hub(name: String, stack: Stack) -> Namespace {
+/// rule in the pod has taken: a ClusterIP leads nowhere by itself. (A route that is `unreachable`
+/// would refuse as well, but by ICMP, which a socket that is still connecting may only believe at
+/// its second SYN.) Its files are kept in `files`.
+pub(super) async fn hub(name: String, stack: Stack, files: &Path) -> Namespace {
     let hub = Namespace::create(name).await;
     let mut lines = String::from("link add bridge type bridge mcast_snooping 0\n");
     lines += &addresses(Plan::hub(stack), "bridge");
     lines += "link set bridge up\n";
-    let ranges = SERVICE_RANGES.into_iter().zip(Plan::hub(stack).all());
-    for (range, _) in ranges {
-        lines += &format!("route add unreachable {range}\n");
+    for (range, _) in SERVICE_RANGES.into_iter().zip(Plan::hub(stack).all()) {
+        lines += &format!("route add {range} dev bridge\n");
     }
     ip(Some(hub.name()), &lines).await;
+    rules::load(hub.name(), &files.join("hub.nft"), &rules::refusal()).await;
     set(&hub, &["ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1"]).await;
     hub
 }
@@ -59,6 +64,6 @@ async fn set(namespace: &Namespace, variables: &[&str]) {
     };
     let script: Vec<_> = variables.iter().map(command).collect();
     let shell = super::Program::at("/bin/sh").user(super::User::Root);
-    let home = std::path::Path::new("/");
+    let home = Path::new("/");
     super::must(namespace.name(), home, &shell.args(["-ec", &script.join("\n")])).await;
 }
