@@ -4,6 +4,9 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+/// The file that tells what a failed test left on purpose from what a killed one left.
+pub(crate) const MARK: &str = "kept";
+
 /// A directory that is removed with this value, but outlives a failed test, for whoever looks for
 /// the reason.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ impl Drop for Kept {
         if std::thread::panicking()
             && let Some(dir) = self.0.take()
         {
+            // Best effort: without the mark it may be removed as what a killed test left.
+            let _ = std::fs::write(dir.path().join(MARK), "");
             eprintln!("--- the mesh's files and whole logs stay in {}", dir.keep().display());
         }
     }

@@ -177,8 +177,18 @@ async fn what_a_killed_test_left_is_removed_by_the_next() {
     let made = Command::new(ip).args(["netns", "add", &leftover]).status().unwrap();
     assert!(made.success() && exists(&leftover));
     std::fs::create_dir_all(Path::new("/etc/netns").join(&leftover)).unwrap();
+    let [dropped, kept] = ["dropped", "kept"].map(|name| {
+        let name = format!("pillion-house-{}-{name}", dead.id());
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        dir
+    });
+    std::fs::write(kept.join("kept"), "").unwrap();
     tests::house::namespace::sweep();
     assert!(!exists(&leftover), "{leftover} is left");
+    assert!(!dropped.exists(), "the files of a killed test are left");
+    assert!(kept.exists(), "the files of a failed test are for whoever looks for the reason");
+    std::fs::remove_dir_all(kept).unwrap();
 }
 
 /// Prints how long a house of five pods takes to open; it asserts that all of them are there.

@@ -85,13 +85,20 @@ pub struct House {
     dir: Kept,
 }
 
-/// The plan, the Kubernetes namespaces of its pods, and the network namespaces of those without a
-/// sidecar: hosts files and rules follow the plan.
+/// The plan, the Kubernetes namespaces of its pods, and those pods without a sidecar: hosts files
+/// and rules follow the plan.
 #[derive(Debug)]
 struct Residents {
     plan: Plan,
     namespaces: Vec<String>,
-    unmeshed: Vec<String>,
+    unmeshed: Vec<Unmeshed>,
+}
+
+/// A pod without a sidecar: its network namespace, and the rules that are in force there.
+#[derive(Debug)]
+struct Unmeshed {
+    namespace: String,
+    rules: String,
 }
 
 impl Residents {
@@ -118,7 +125,7 @@ impl House {
         {
             tools::find(program, package);
         }
-        let dir = Kept::new("pillion-house-");
+        let dir = Kept::new(&format!("{}{}-", namespace::DIRECTORIES, std::process::id()));
         // Those who are not root must find their files, but read only what is theirs.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).expect("a mode");
         for part in ["config", "aside", "logs", "pods", "hosts", "state"] {
@@ -192,9 +199,14 @@ impl House {
             fs::rename(aside, self.path("config/house.yaml")).expect("and put in place");
         }
         let rules = rules::kube_proxy(&residents.plan);
-        for namespace in &residents.unmeshed {
-            rules::load(namespace, &self.path("kube-proxy.nft"), &rules).await;
-        }
+        let stale = residents.unmeshed.iter_mut().filter(|pod| pod.rules != rules);
+        let file = self.path("kube-proxy.nft");
+        fs::write(&file, &rules).expect("rules are written");
+        futures_util::future::join_all(stale.map(async |pod| {
+            rules::load(&pod.namespace, &file).await;
+            pod.rules.clone_from(&rules);
+        }))
+        .await;
         changed
     }
 

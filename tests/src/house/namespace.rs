@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::AsyncWriteExt;
 
+use crate::kept::MARK;
 use crate::tools;
 
 /// Where `ip` keeps the names of namespaces.
@@ -21,6 +22,9 @@ const FILES: &str = "/etc/netns";
 
 /// What every name of ours begins with; the id of the process that made it follows.
 const PREFIX: &str = "pillion-";
+
+/// What the names of houses' temporary directories begin with; the id of the process follows.
+pub(super) const DIRECTORIES: &str = "pillion-house-";
 
 /// Longest wait for killed processes to be gone.
 const GONE: Duration = Duration::from_secs(5);
@@ -111,15 +115,28 @@ pub(super) fn program() -> PathBuf {
 /// Removes what tests left that were killed: their process is gone. The first house of a process
 /// does that before all else.
 pub fn sweep() {
-    let names = [NAMES, FILES].into_iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
-    let names = names.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    for name in names {
-        let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        let maker = maker.filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit()));
-        if maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            remove(&name);
+    let names = [NAMES, FILES].iter().flat_map(|dir| entries(Path::new(dir)));
+    names.filter(|name| is_of_the_dead(name, PREFIX)).for_each(|name| remove(&name));
+    let temporary = std::env::temp_dir();
+    let directories = entries(&temporary).filter(|name| is_of_the_dead(name, DIRECTORIES));
+    for directory in directories.map(|name| temporary.join(name)) {
+        if !directory.join(MARK).exists() {
+            // Another process may be at it as well.
+            let _ = fs::remove_dir_all(directory);
         }
     }
+}
+
+fn entries(dir: &Path) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+/// Whether a name is `PREFIX`, the id of a process that is no more, and the rest after a dash.
+fn is_of_the_dead(name: &str, prefix: &str) -> bool {
+    let maker = name.strip_prefix(prefix).and_then(|rest| rest.split_once('-'));
+    let maker = maker.map(|(pid, _)| pid).filter(|pid| pid.bytes().all(|b| b.is_ascii_digit()));
+    maker.is_some_and(|pid| !pid.is_empty() && !Path::new("/proc").join(pid).exists())
 }
 
 /// Removes a namespace as far as it is there: another process may be at it as well.

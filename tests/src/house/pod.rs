@@ -16,7 +16,7 @@ use super::namespace::Namespace;
 use super::plan::{Member, Port};
 use super::program::{Program, User};
 use super::sidecar::{self, Workload};
-use super::{Addresses, House, Mesh};
+use super::{Addresses, House, Mesh, Unmeshed};
 
 /// A pod before it is started.
 #[derive(Debug)]
@@ -173,8 +173,9 @@ impl<'a> PodBuilder<'a> {
 
     async fn sidecar(&self, namespace: &Namespace, addresses: Addresses) -> Option<Program> {
         if !self.in_mesh {
-            let name = namespace.name().to_owned();
-            self.house.change(|residents| residents.unmeshed.push(name)).await;
+            let namespace = namespace.name().to_owned();
+            let unmeshed = Unmeshed { namespace, rules: String::new() };
+            self.house.change(|residents| residents.unmeshed.push(unmeshed)).await;
             return None;
         }
         let who = Workload {

@@ -8,9 +8,8 @@ use std::path::Path;
 use super::plan::{Plan, SERVICE_RANGES, Service};
 use super::program::{Program, User};
 
-/// Applies a ruleset in a namespace, by way of `file`.
-pub(super) async fn load(namespace: &str, file: &Path, rules: &str) {
-    std::fs::write(file, rules).expect("rules are written");
+/// Applies the ruleset of a file in a namespace.
+pub(super) async fn load(namespace: &str, file: &Path) {
     let nft = Program::find("nft", "nftables").user(User::Root);
     let load = nft.args(["-f", file.to_str().expect("a path in UTF-8")]);
     super::must(namespace, Path::new("/"), &load).await;

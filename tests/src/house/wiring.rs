@@ -23,7 +23,9 @@ pub(super) async fn hub(name: String, stack: Stack, files: &Path) -> Namespace {
         lines += &format!("route add {range} dev bridge\n");
     }
     ip(Some(hub.name()), &lines).await;
-    rules::load(hub.name(), &files.join("hub.nft"), &rules::refusal()).await;
+    let file = files.join("hub.nft");
+    std::fs::write(&file, rules::refusal()).expect("rules are written");
+    rules::load(hub.name(), &file).await;
     set(&hub, &["ipv4/ip_forward=1", "ipv6/conf/all/forwarding=1"]).await;
     hub
 }
