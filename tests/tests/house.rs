@@ -60,7 +60,7 @@ async fn a_test_dials_from_inside_of_a_pod() {
     stream.write_all(b"abc").await.unwrap();
     stream.shutdown().await.unwrap();
     let mut all = String::new();
-    stream.read_to_string(&mut all).await.unwrap();
+    tokio::time::timeout(SOON, stream.read_to_string(&mut all)).await.expect("an end").unwrap();
     assert_eq!(all, "hello\nabcbye after 3 bytes\n");
     let refused = web.dial("127.0.0.1:9").await.unwrap_err().to_string();
     assert!(refused.contains("refused"), "{refused}");

@@ -309,7 +309,9 @@ impl Pod {
         let Some(program) = &self.program else { return };
         let app = self.spawn(&format!("app-{}", self.name), program);
         *self.app.lock().unwrap() = Some(app);
-        poll::until(&format!("the application of {} is ready", self.name), SOON, async || {
+        // Some brokers take seconds where nothing else runs.
+        let limit = 4 * SOON;
+        poll::until(&format!("the application of {} is ready", self.name), limit, async || {
             if let Some(status) = self.app.lock().unwrap().as_mut().and_then(Process::ended) {
                 panic!("the application of {} has ended: {status}", self.name);
             }
