@@ -32,8 +32,10 @@ def talk(host):
         channel.basic_ack(method.delivery_tag)
         if len(seen) == 10:
             break
-    channel.cancel()
-    left = channel.queue_declare("orders", passive=True).method.message_count
+    connection.close()
+    # What was not acknowledged is back in the queue once its connection is gone.
+    connection = connect(host)
+    left = connection.channel().queue_declare("orders", passive=True).method.message_count
     print("consumed", ",".join(seen), "left", left)
     connection.close()
 
