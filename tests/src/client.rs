@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::app::POD_HEADER;
@@ -81,7 +81,18 @@ impl Http1 {
         let socket =
             TcpStream::connect(address).await.with_context(|| format!("connect to {address}"))?;
         socket.set_nodelay(true)?;
-        let (sender, connection) = http1::handshake(TokioIo::new(socket)).await?;
+        Self::over(socket).await
+    }
+
+    /// Speaks over a stream that is there already.
+    ///
+    /// # Errors
+    /// When it breaks at once.
+    pub async fn over<S>(stream: S) -> anyhow::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Self(sender))
     }
@@ -168,6 +179,18 @@ pub async fn get(proxy: SocketAddr, url: &str) -> anyhow::Result<Answer> {
 pub async fn get_direct(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
     let request = Request::get(path).header("host", address.to_string()).body(body::empty())?;
     send(address, request).await
+}
+
+/// Gets `path` from `host` over a stream that leads to it.
+///
+/// # Errors
+/// When there is no response.
+pub async fn get_over<S>(stream: S, host: &str, path: &str) -> anyhow::Result<Answer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let request = Request::get(path).header("host", host).body(body::empty())?;
+    within(async { Http1::over(stream).await?.send(request).await }).await
 }
 
 /// A request without a body for an absolute URL; the Host is the URL's.

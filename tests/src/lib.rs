@@ -1,5 +1,7 @@
 //! The harness of the end-to-end tests: real binaries on loopback addresses, test applications
-//! and a load in the test's own process, and a receiver for what the mesh reports.
+//! and a load in the test's own process, and a receiver for what the mesh reports. What needs
+//! redirected connections, and programs that know nothing of proxies, lives in a [`house`]: a
+//! network namespace for each pod.
 //!
 //! A test starts a [`mesh::Mesh`], puts [`mesh::Pod`]s into it and sends requests through their
 //! sidecars. Everything ends with the values that stand for it, also when a test panics: then the
@@ -19,6 +21,8 @@ pub mod bins;
 pub mod body;
 pub mod client;
 pub mod grpc;
+pub mod house;
+mod kept;
 pub mod load;
 pub mod mesh;
 pub mod metrics;

@@ -6,10 +6,10 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::bins::bins;
 use crate::client;
+use crate::kept::Kept;
 use crate::metrics::Metrics;
 use crate::net::Net;
 use crate::pod::PodBuilder;
@@ -43,20 +43,6 @@ pub struct Options {
     pub objects: Vec<(&'static str, String)>,
 }
 
-/// A directory that outlives a failed test, for whoever looks for the reason.
-#[derive(Debug)]
-struct Kept(Option<TempDir>);
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(dir) = self.0.take()
-        {
-            eprintln!("--- the mesh's files and whole logs stay in {}", dir.keep().display());
-        }
-    }
-}
-
 impl Mesh {
     /// Starts one with an empty directory of objects.
     pub async fn start() -> Self {
@@ -71,7 +57,7 @@ impl Mesh {
 
     /// Starts one and waits until its control plane is ready.
     pub async fn with(options: Options) -> Self {
-        let dir = tempfile::Builder::new().prefix("pillion-test-").tempdir().unwrap();
+        let dir = Kept::new("pillion-test-");
         for part in ["config", "state", "logs", "tokens", "aside"] {
             std::fs::create_dir(dir.path().join(part)).unwrap();
         }
@@ -81,7 +67,7 @@ impl Mesh {
         let net = Net::reserve();
         let address = net.next();
         let control_plane = Mutex::new(start_control_plane(dir.path(), address, &options));
-        let mesh = Self { control_plane, options, address, net, dir: Kept(Some(dir)) };
+        let mesh = Self { control_plane, options, address, net, dir };
         mesh.until_ready().await;
         mesh
     }
@@ -193,7 +179,7 @@ impl Mesh {
     }
 
     fn path(&self, part: &str) -> PathBuf {
-        self.dir.0.as_ref().expect("kept until the end").path().join(part)
+        self.dir.path().join(part)
     }
 }
 

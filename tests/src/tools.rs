@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use crate::bins::workspace;
 use crate::process;
 
-/// A program of the `PATH`, or of what `tests/run` unpacked below `target/tools`.
+/// A program of the `PATH`, of where Debian keeps what is for root, or of what `tests/run` unpacked below `target/tools`.
 ///
 /// # Panics
-/// When it is in neither; the message names the Debian `package` that has it.
+/// When it is in none; the message names the Debian `package` that has it.
 pub fn find(program: &str, package: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .chain([workspace().join("target/tools/usr/bin")])
         .map(|dir| dir.join(program))
         .find(|candidate| candidate.is_file())
@@ -26,20 +27,25 @@ pub fn find(program: &str, package: &str) -> PathBuf {
 /// # Panics
 /// When it cannot be made; the message has what pip said.
 pub async fn python_with_flask() -> PathBuf {
-    let dir = workspace().join("target/tools/flask");
+    python_with("flask", &find("python3", "python3-venv"), &["flask"], "flask").await
+}
+
+/// A Python with `packages` from PyPI, in a virtual environment of this name below `target/`, made
+/// by the Python at `system` if `modules` cannot be imported yet.
+///
+/// # Panics
+/// When it cannot be made; the message has what pip said.
+pub async fn python_with(name: &str, system: &Path, packages: &[&str], modules: &str) -> PathBuf {
+    let dir = workspace().join("target/tools").join(name);
     let python = dir.join("bin/python");
-    if !has_flask(&python).await {
-        let system = find("python3", "python3-venv");
+    let import = format!("import {modules}");
+    if !python.is_file() || run(&python, &["-c", &import]).await.code != Some(0) {
         let args = ["-m", "venv", "--clear", dir.to_str().expect("a path in UTF-8")];
-        must(&system, &args, "apt-get install python3-venv").await;
-        let args = ["-m", "pip", "install", "--quiet", "flask"];
+        must(system, &args, "apt-get install python3-venv").await;
+        let args = [&["-m", "pip", "install", "--quiet"], packages].concat();
         must(&python, &args, "pip must reach PyPI").await;
     }
     python
-}
-
-async fn has_flask(python: &Path) -> bool {
-    python.is_file() && run(python, &["-c", "import flask"]).await.code == Some(0)
 }
 
 async fn must(program: &Path, args: &[&str], remedy: &str) {

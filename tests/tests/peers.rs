@@ -1,0 +1,162 @@
+//! Real clients and servers: what works directly must work through the mesh, unchanged.
+
+use tests::house::peers::restart::{Seen, restart};
+use tests::house::peers::{compare, peer};
+use tests::house::{Mesh, Options};
+
+/// The pair lives until the answer is judged: a failure prints the logs of both.
+async fn works(name: &str, mesh: Mesh) {
+    let pair = peer(name).open(Options { mesh, ..Options::default() }).await;
+    pair.talk().await.unwrap();
+}
+
+async fn directly(name: &str) {
+    works(name, Mesh::Off).await;
+}
+
+async fn through_the_mesh(name: &str) {
+    works(name, Mesh::On).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_and_nginx_speak_directly() {
+    directly("nginx").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_and_nginx_speak_through_the_mesh() {
+    through_the_mesh("nginx").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_in_python_speaks_directly() {
+    directly("grpc").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_in_python_speaks_through_the_mesh() {
+    through_the_mesh("grpc").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_and_postgres_speak_directly() {
+    directly("postgres").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn psql_and_postgres_speak_through_the_mesh() {
+    through_the_mesh("postgres").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_speaks_directly() {
+    directly("redis").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_speaks_through_the_mesh() {
+    through_the_mesh("redis").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_and_jetstream_speak_directly() {
+    directly("nats").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_and_jetstream_speak_through_the_mesh() {
+    through_the_mesh("nats").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pika_and_rabbitmq_speak_directly() {
+    directly("rabbitmq").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pika_and_rabbitmq_speak_through_the_mesh() {
+    through_the_mesh("rabbitmq").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_speaks_directly() {
+    directly("mariadb").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_speaks_through_the_mesh() {
+    through_the_mesh("mariadb").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn smtp_speaks_directly() {
+    directly("smtp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn smtp_speaks_through_the_mesh() {
+    through_the_mesh("smtp").await;
+}
+
+/// A connection ends when its server is killed, the next ones fail, never in silence, and one
+/// opens when the server is back; the real client finds all it had left.
+fn assert_restarted(name: &str, seen: &Seen) {
+    let (first, between) = seen.bare.split_first().expect("lines");
+    let (last, between) = between.split_last().expect("lines");
+    assert_eq!((first.as_str(), last.as_str()), ("open", "open"), "{name}: {seen:?}");
+    assert!(between[0] == "ended closed" || between[0] == "ended reset", "{name}: {seen:?}");
+    assert!(between.len() > 1, "{name}: {seen:?}");
+    for attempt in &between[1..] {
+        let known = ["attempt refused", "attempt closed", "attempt reset"];
+        assert!(known.contains(&attempt.as_str()), "{name}: {seen:?}");
+    }
+    assert_eq!(seen.words(), peer(name).life(), "{name}: {seen:?}");
+}
+
+async fn restart_directly(name: &str) {
+    let seen = restart(peer(name), Mesh::Off).await;
+    assert_restarted(name, &seen);
+    let refused = seen.bare.iter().any(|line| line == "attempt refused");
+    assert!(refused, "a killed server's port is closed: {seen:?}");
+}
+
+async fn restart_through_the_mesh(name: &str) {
+    assert_restarted(name, &restart(peer(name), Mesh::On).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_redis_see_its_restart_directly() {
+    restart_directly("redis").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_redis_see_its_restart_through_the_mesh() {
+    restart_through_the_mesh("redis").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_nats_see_its_restart_directly() {
+    restart_directly("nats").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_nats_see_its_restart_through_the_mesh() {
+    restart_through_the_mesh("nats").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_rabbitmq_see_its_restart_directly() {
+    restart_directly("rabbitmq").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_rabbitmq_see_its_restart_through_the_mesh() {
+    restart_through_the_mesh("rabbitmq").await;
+}
+
+/// `cargo test --workspace --test e2e -- --ignored --nocapture the_table_of_peers`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it measures, and prints a table for the documentation"]
+async fn the_table_of_peers() {
+    eprintln!("{}", compare::table().await);
+}

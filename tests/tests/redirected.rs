@@ -1,0 +1,119 @@
+//! Connections that applications open as if there were no mesh, in pods with real sidecars.
+
+use tests::house::{House, Mesh, Options, Pod, Program, Stack};
+use tests::poll::{self, SOON};
+
+async fn open(stack: Stack) -> House {
+    House::start(Options { mesh: Mesh::On, stack, ..Options::default() }).await
+}
+
+/// `api`, an HTTP server, and `web`, a client.
+async fn http(house: &House) -> (Pod, Pod) {
+    let app = Program::peer(&["http", "8080", "api"]);
+    let api = house.pod("shop/api").port(80, 8080).app(app);
+    tokio::join!(Box::pin(api.start()), Box::pin(house.pod("shop/web").start()))
+}
+
+/// `api`, which greets and sends back what it gets, and `web`, a client.
+async fn echo(house: &House) -> (Pod, Pod) {
+    let app = Program::peer(&["echo", "7777", "hello\n"]);
+    let api = house.pod("shop/api").port(7, 7777).app(app);
+    tokio::join!(Box::pin(api.start()), Box::pin(house.pod("shop/web").start()))
+}
+
+async fn counted(pod: &Pod, metric: &str, labels: &[(&str, &str)]) {
+    let what = format!("{} counts {metric} {labels:?}", pod.name());
+    poll::until(&what, SOON, async || {
+        let metrics = pod.metrics().await;
+        if metrics.sum(metric, labels) >= 1.0 { Ok(()) } else { Err(metrics.show(metric)) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_to_a_cluster_ip_goes_over_mutual_tls() {
+    let house = open(Stack::V4).await;
+    let (api, web) = http(&house).await;
+    let output = web.run(&Program::curl(&["http://api.shop/"])).await;
+    assert_eq!(output.stdout, "api", "{output:?}");
+    for (pod, direction) in [(&web, "outbound"), (&api, "inbound")] {
+        let labels = [("direction", direction), ("tls", "mutual")];
+        counted(pod, "pillion_requests_total", &labels).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_over_ipv6_and_one_over_ipv4_go_over_mutual_tls() {
+    let house = open(Stack::Dual).await;
+    let (api, web) = http(&house).await;
+    for (version, requests) in [("-4", 1.0), ("-6", 2.0)] {
+        let output = web.run(&Program::curl(&[version, "http://api/"])).await;
+        assert_eq!(output.stdout, "api", "{version}: {output:?}");
+        let labels = [("direction", "inbound"), ("tls", "mutual")];
+        poll::until_true(&format!("{version} is counted"), SOON, async || {
+            api.metrics().await.sum("pillion_requests_total", &labels) == requests
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_speaks_first_is_heard_and_a_half_closed_connection_goes_on() {
+    let house = open(Stack::V4).await;
+    let (api, web) = echo(&house).await;
+    let output = web.run(&Program::peer(&["half-close", "api:7", "one two"])).await;
+    assert_eq!(output.stdout, "hello\none twobye after 7 bytes\n", "{output:?}");
+    let labels = [("direction", "inbound"), ("tls", "mutual")];
+    counted(&api, "pillion_tcp_connections_total", &labels).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_ends_and_one_that_resets_are_told_apart_by_the_server() {
+    let house = open(Stack::V4).await;
+    let (api, web) = echo(&house).await;
+    for (client, end) in [("half-close", "closed"), ("reset", "reset")] {
+        let before = api.app_log().lines().count();
+        let output = web.run(&Program::peer(&[client, "api:7", "x"])).await;
+        assert_eq!(output.code, Some(0), "{output:?}");
+        poll::until(&format!("the server sees that {client}"), SOON, async || {
+            let log = api.app_log();
+            let ends: Vec<&str> = log.lines().skip(before).collect();
+            if ends == [end] { Ok(()) } else { Err(log) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_without_a_sidecar_reaches_one_that_has_one_in_plaintext() {
+    let house = open(Stack::V4).await;
+    let app = Program::peer(&["http", "8080", "api"]);
+    let api = house.pod("shop/api").port(80, 8080).app(app).start().await;
+    let outside = house.pod("shop/outside").without_sidecar().start().await;
+    assert_eq!(outside.get("http://api/").await.unwrap().text(), "api");
+    let labels = [("direction", "inbound"), ("tls", "none")];
+    counted(&api, "pillion_requests_total", &labels).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_with_a_sidecar_reaches_one_that_has_none_in_plaintext() {
+    let house = open(Stack::V4).await;
+    let app = Program::peer(&["http", "8080", "old"]);
+    let old = house.pod("shop/old").port(80, 8080).app(app).without_sidecar().start();
+    let (_old, web) = tokio::join!(Box::pin(old), Box::pin(house.pod("shop/web").start()));
+    assert_eq!(web.get("http://old/").await.unwrap().text(), "old");
+    let labels = [("direction", "outbound"), ("tls", "none")];
+    counted(&web, "pillion_requests_total", &labels).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_application_says_to_itself_is_not_redirected() {
+    let house = open(Stack::V4).await;
+    let (api, _web) = http(&house).await;
+    let own = format!("{}:8080", api.addresses().v4);
+    for host in ["127.0.0.1:8080", own.as_str()] {
+        assert_eq!(api.get(&format!("http://{host}/")).await.unwrap().text(), "api", "{host}");
+    }
+    let metrics = api.metrics().await;
+    assert_eq!(metrics.sum("pillion_requests_total", &[]), 0.0);
+}
