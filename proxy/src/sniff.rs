@@ -101,6 +101,16 @@ fn tell_http1(bytes: &[u8]) -> Option<Spoken> {
     }
 }
 
+/// Whether what a server says at first is HTTP/2's SETTINGS, which it may send before its client's
+/// preface (RFC 9113 §3.4): the word is still the client's then.
+pub(crate) fn is_settings(said: &[u8]) -> bool {
+    const SETTINGS: u8 = 4;
+    const SETTING: u32 = 6;
+    let &[a, b, c, kind, flags, 0, 0, 0, 0, ..] = said else { return false };
+    let length = u32::from_be_bytes([0, a, b, c]);
+    kind == SETTINGS && flags == 0 && length.is_multiple_of(SETTING)
+}
+
 /// What lenient parsers skip before a request line (RFC 9112 §2.2).
 pub(crate) const fn is_blank(byte: u8) -> bool {
     is_space(byte) || matches!(byte, b'\r' | b'\n')
@@ -197,6 +207,22 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             assert_eq!(tell(bytes), expected, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn a_server_of_http2_is_told_from_one_that_speaks_first() {
+        assert!(is_settings(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100]));
+        assert!(is_settings(&[0, 0, 0, 4, 0, 0, 0, 0, 0]));
+        let others: [&[u8]; 5] = [
+            b"220 mail.example ESMTP\r\n",
+            b"\x4a\0\0\0\x0a10.11.6-MariaDB",
+            &[0, 0, 6, 4, 0, 0, 0, 0],
+            &[0, 0, 5, 4, 0, 0, 0, 0, 0],
+            &[0, 0, 0, 4, 1, 0, 0, 0, 0],
+        ];
+        for said in others {
+            assert!(!is_settings(said), "{said:?}");
         }
     }
 

@@ -20,7 +20,7 @@ use crate::opaque::Opaque;
 use crate::received::Received;
 use crate::relay::{Carried, Session};
 use crate::server::{self, HEAD_TIMEOUT};
-use crate::sniff::{Prefixed, Spoken, sniff_on};
+use crate::sniff::{Prefixed, Spoken, is_settings, sniff_on};
 use crate::telemetry::metrics::{Direction, Tls};
 use crate::upgrade::is_extended;
 use crate::upstream::connect;
@@ -104,7 +104,11 @@ async fn client_speaks_first<I: AsyncRead + Unpin>(
             *upstream = connect::tcp(application.address, limit).await.ok();
         }
         match upstream {
-            Some(upstream) => upstream.readable().await.is_ok(),
+            Some(upstream) => {
+                let mut said = [0; 9];
+                let heard = upstream.peek(&mut said).await;
+                heard.is_ok_and(|bytes| !is_settings(&said[..bytes]))
+            }
             None => false,
         }
     };

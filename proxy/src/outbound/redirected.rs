@@ -22,7 +22,7 @@ use crate::exchange::{Exchange, UNKNOWN};
 use crate::received::Received;
 use crate::relay::{Carried, Session};
 use crate::server::{self, HEAD_TIMEOUT};
-use crate::sniff::{Prefixed, Spoken, sniff, sniff_on};
+use crate::sniff::{Prefixed, Spoken, is_settings, sniff, sniff_on};
 use crate::telemetry::metrics::Direction;
 use crate::worker::Worker;
 
@@ -92,7 +92,7 @@ async fn detect(
         tokio::select! {
             biased;
             read = socket.read_buf(&mut heard) => { read?; }
-            read = upstream.io.read_buf(said) => { read?; }
+            () = speaks(upstream, said) => {}
         }
     }
     if heard.is_empty() {
@@ -103,6 +103,14 @@ async fn detect(
         Spoken::Other => First::Bytes(client, upstream),
         Spoken::Http1 | Spoken::Http2 => First::Http(spoken, client),
     })
+}
+
+/// Resolves when the endpoint has said the first word, or has ended the connection without one.
+async fn speaks(upstream: &mut Upstream, said: &mut BytesMut) {
+    let read = upstream.io.read_buf(said).await;
+    if read.is_ok() && is_settings(said) {
+        std::future::pending().await
+    }
 }
 
 /// Carries bytes between the client and an endpoint, which may be `reached` already and have
