@@ -1,6 +1,8 @@
 //! `pillion-proxy redirect` as an init container runs it: a process of its own, in a namespace.
 //! What its rules do is tested beside them, in the crate `redirect`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what is wrong by failing
+
 use std::process::{Command, Output};
 
 /// A network namespace, which ends with it.
@@ -97,5 +99,7 @@ fn the_flags_are_judged_before_the_kernel_is_asked() {
     assert!(text(&same.stderr).starts_with(reason), "{}", text(&same.stderr));
     let usage = redirect(&["install", "--exclude-inbound-ports", "x"]);
     assert_eq!(usage.status.code(), Some(2));
-    assert!(text(&usage.stderr).contains("pillion-proxy redirect install"), "usage names it");
+    assert!(text(&usage.stderr).contains("`x` is no port"), "{}", text(&usage.stderr));
+    let help = text(&redirect(&["--help"]).stdout);
+    assert!(help.contains("Usage: pillion-proxy redirect <COMMAND>"), "{help}");
 }

@@ -73,12 +73,14 @@ const fn any(like: SocketAddr) -> IpAddr {
     }
 }
 
+/// Listens as a sidecar would. `[::]` takes IPv4 as well, so that it cannot be had beside a sidecar
+/// that listens for IPv4 only: that one leaves the application's IPv6 unanswered.
 fn listen(target: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     // Connections of a sidecar that has just ended may linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
     if target.is_ipv6() {
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(false)?;
     }
     socket.bind(&SocketAddr::new(any(target), target.port()).into())?;
     socket.listen(BACKLOG)?;

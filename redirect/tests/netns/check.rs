@@ -1,10 +1,12 @@
 //! What `check` finds in each of the states that a pod can be in.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use redirect::check::Report;
 
-use crate::world::{ANY, FAR, POD, SIDECAR, World, ip, settings};
+use crate::world::{ANY, FAR, LOOPBACK, NOWHERE, POD, SIDECAR, World, ip, settings};
 
 /// What a sidecar's line begins with.
 const GREETING: &str = "pillion redirect";
@@ -113,6 +115,36 @@ fn a_sidecar_that_is_not_on_loopback_is_missed() {
     let lines = flaws(&world, "");
     assert!(lines[1].contains("nobody listens on the outbound port of loopback"), "{lines:?}");
     assert!(lines[2].contains("Connection refused"), "{lines:?}");
+}
+
+#[test]
+fn a_sidecar_for_ipv4_only_is_told() {
+    let world = World::redirected("");
+    let _sidecar = world.pod.serve(GREETING, [LOOPBACK[0], POD[0]], 15001);
+    let lines = flaws(&world, "");
+    assert!(lines[1].starts_with("IPv4: ok"), "{lines:?}");
+    assert!(lines[2].contains("nobody listens on the outbound port of loopback"), "{lines:?}");
+}
+
+#[test]
+fn connections_of_the_application_are_not_taken_for_the_probe() {
+    let world = World::redirected("");
+    let target: SocketAddr = (NOWHERE[0].parse::<IpAddr>().unwrap(), 8080).into();
+    let over = AtomicBool::new(false);
+    let send = || {
+        while !over.load(Ordering::Relaxed) {
+            let _ = TcpStream::connect_timeout(&target, Duration::from_millis(100));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| world.pod.run(send));
+        }
+        let reports = [(); 10].map(|()| check(&world, ""));
+        over.store(true, Ordering::Relaxed);
+        let failed = reports.iter().find(|report| !report.holds());
+        assert!(failed.is_none(), "{}", failed.unwrap());
+    });
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! Needs root, `ip` (package iproute2) and `nft` (package nftables).
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 mod check;
 mod inbound;
 mod outbound;

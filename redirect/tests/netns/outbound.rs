@@ -95,9 +95,9 @@ fn udp() -> UdpSocket {
 #[test]
 fn datagrams_go_where_they_were_sent() {
     let world = World::redirected("");
-    for (address, any) in FAR.into_iter().zip(ANY) {
-        let far = world.far.run(|| UdpSocket::bind((any, 8080))).unwrap();
-        let pod = world.pod.run(|| UdpSocket::bind((any, 0))).unwrap();
+    for (address, own) in FAR.into_iter().zip(POD) {
+        let far = world.far.run(|| UdpSocket::bind((address, 8080))).unwrap();
+        let pod = world.pod.run(|| UdpSocket::bind((own, 0))).unwrap();
         pod.send_to(b"oh", (address, 8080)).unwrap();
         far.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert_eq!(far.recv(&mut [0; 8]).unwrap(), 2, "{address}");
