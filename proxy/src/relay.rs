@@ -1,5 +1,6 @@
 //! Bytes both ways until both ends have closed, and the one ending of every carried connection.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -102,8 +103,11 @@ impl Session {
         let mut upstream = Counted::new(upstream, &self.sent);
         let relayed = copy_bidirectional(&mut client, &mut upstream).await;
         self.server_name = client.server_name.take();
+        self.bytes = (client.bytes, upstream.bytes);
         match relayed {
-            Ok(bytes) => self.bytes = bytes,
+            Ok(_) => {}
+            // It was opened in case that it is needed, and was not.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted && self.bytes.0 == 0 => {}
             Err(error) => {
                 client.io.reset();
                 upstream.io.reset();
@@ -196,13 +200,14 @@ impl<L: Carried, R: Carried> Carried for Either<L, R> {
 struct Counted<I> {
     io: I,
     read: IntCounter,
+    bytes: u64,
     hello: ClientHello,
     server_name: Option<Box<str>>,
 }
 
 impl<I> Counted<I> {
     fn new(io: I, read: &IntCounter) -> Self {
-        Self { io, read: read.clone(), hello: ClientHello::Over, server_name: None }
+        Self { io, read: read.clone(), bytes: 0, hello: ClientHello::Over, server_name: None }
     }
 }
 
@@ -216,6 +221,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
         let read = &buf.filled()[before..];
         self.read.inc_by(read.len() as u64);
+        self.bytes += read.len() as u64;
         if !matches!(self.hello, ClientHello::Over)
             && let Some(name) = self.hello.hear(read)
         {

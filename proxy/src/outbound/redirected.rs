@@ -37,10 +37,14 @@ pub(super) async fn serve(worker: Worker, socket: TcpStream, original: SocketAdd
     }
     let destination = match destination::at(&worker.mesh, original).await {
         Ok(destination) => destination,
-        Err(error) => return refuse(&worker, UNKNOWN.into(), socket, error).await,
+        Err(error) => return refuse(&worker, socket, error).await,
     };
     match destination.protocol() {
-        Protocol::Opaque => carry(&worker, &destination, socket, None).await,
+        Protocol::Opaque => {
+            let reached = reach::to(&worker, &destination).await;
+            let reached = reached.map(|upstream| (upstream, BytesMut::new()));
+            carry(&worker, &destination, socket, reached).await;
+        }
         Protocol::Http1 | Protocol::Http2 => {
             serve_http(worker, Via::Redirect(original), socket).await;
         }
@@ -48,11 +52,8 @@ pub(super) async fn serve(worker: Worker, socket: TcpStream, original: SocketAdd
             Ok(First::Http(spoken, io)) => {
                 serve_spoken(worker, Via::Redirect(original), spoken, io).await;
             }
-            Ok(First::Bytes(client, upstream)) => {
-                carry(&worker, &destination, client, upstream).await;
-            }
-            Ok(First::Unreachable(socket, error)) => {
-                refuse(&worker, destination.label(), socket, error).await;
+            Ok(First::Bytes(client, reached)) => {
+                carry(&worker, &destination, client, reached.map(|reached| *reached)).await;
             }
             Err(error) => tracing::debug!(%error, %original, "outbound: connection lost"),
         },
@@ -63,11 +64,12 @@ pub(super) async fn serve(worker: Worker, socket: TcpStream, original: SocketAdd
 enum First {
     /// The client speaks HTTP.
     Http(Spoken, Prefixed<TcpStream>),
-    /// Something else is spoken; the endpoint may be reached by now, and have spoken first.
-    Bytes(Prefixed<TcpStream>, Option<Box<(Upstream, BytesMut)>>),
-    /// No endpoint could be reached before the client said anything.
-    Unreachable(TcpStream, ProxyError),
+    /// Something else is spoken, and an endpoint is reached or none can be.
+    Bytes(Prefixed<TcpStream>, Result<Box<Reached>, ProxyError>),
 }
+
+/// An endpoint, and what it has said already.
+type Reached = (Upstream, BytesMut);
 
 /// Waits for the first word of either end. The endpoint is connected to meanwhile: one that
 /// speaks first is heard as soon as without a sidecar.
@@ -76,33 +78,40 @@ async fn detect(
     destination: &Destination,
     mut socket: TcpStream,
 ) -> io::Result<First> {
-    let mut heard = BytesMut::with_capacity(1024);
-    let reached = tokio::select! {
+    let (mut heard, mut said) = (BytesMut::with_capacity(1024), BytesMut::new());
+    let reaching = reach::to(worker, destination);
+    tokio::pin!(reaching);
+    let mut reached = tokio::select! {
         biased;
         read = socket.read_buf(&mut heard) => { read?; None }
-        reached = reach::to(worker, destination) => Some(reached),
+        reached = &mut reaching => Some(reached),
     };
-    let mut upstream = match reached {
-        None => None,
-        Some(Ok(upstream)) => Some(Box::new((upstream, BytesMut::new()))),
-        Some(Err(error)) => return Ok(First::Unreachable(socket, error)),
-    };
-    if let Some(reached) = &mut upstream {
-        let (upstream, said) = &mut **reached;
-        tokio::select! {
+    match &mut reached {
+        Some(Ok(upstream)) => tokio::select! {
             biased;
             read = socket.read_buf(&mut heard) => { read?; }
-            () = speaks(upstream, said) => {}
+            () = speaks(upstream, &mut said) => {}
+        },
+        // A client of HTTP is told why it is not served.
+        Some(Err(_)) => {
+            if let Ok(read) = timeout(LAST_WORD, socket.read_buf(&mut heard)).await {
+                read?;
+            }
         }
+        None => {}
     }
-    if heard.is_empty() {
-        return Ok(First::Bytes(Prefixed::new(heard, socket), upstream));
+    let (spoken, client) = match heard.is_empty() {
+        true => (Spoken::Other, Prefixed::new(heard, socket)),
+        false => sniff_on(heard, socket).await?,
+    };
+    if spoken != Spoken::Other {
+        return Ok(First::Http(spoken, client));
     }
-    let (spoken, client) = sniff_on(heard, socket).await?;
-    Ok(match spoken {
-        Spoken::Other => First::Bytes(client, upstream),
-        Spoken::Http1 | Spoken::Http2 => First::Http(spoken, client),
-    })
+    let reached = match reached {
+        Some(reached) => reached,
+        None => reaching.await,
+    };
+    Ok(First::Bytes(client, reached.map(|upstream| Box::new((upstream, said)))))
 }
 
 /// Resolves when the endpoint has said the first word, or has ended the connection without one.
@@ -113,19 +122,14 @@ async fn speaks(upstream: &mut Upstream, said: &mut BytesMut) {
     }
 }
 
-/// Carries bytes between the client and an endpoint, which may be `reached` already and have
-/// said something.
+/// Carries bytes between the client and an endpoint.
 async fn carry<C: Carried>(
     worker: &Worker,
     destination: &Destination,
     mut client: C,
-    reached: Option<Box<(Upstream, BytesMut)>>,
+    reached: Result<Reached, ProxyError>,
 ) {
     let mut session = Session::open(&worker.mesh, Direction::Outbound, destination.label());
-    let reached = match reached {
-        Some(reached) => Ok(*reached),
-        None => reach::to(worker, destination).await.map(|upstream| (upstream, BytesMut::new())),
-    };
     match reached {
         Ok((upstream, said)) => {
             let Upstream { io, lease: _lease, endpoint, attempts } = upstream;
@@ -139,9 +143,9 @@ async fn carry<C: Carried>(
     }
 }
 
-/// Refuses the connection: in HTTP, with the reason, where that is what the client speaks; else as
-/// a server does that takes none.
-async fn refuse(worker: &Worker, service: Arc<str>, socket: TcpStream, error: ProxyError) {
+/// Refuses a connection whose destination is none: in HTTP, with the reason, where that is what
+/// the client speaks; else as a server does that takes none.
+async fn refuse(worker: &Worker, socket: TcpStream, error: ProxyError) {
     let (spoken, mut io) = match timeout(LAST_WORD, peeked(&socket)).await {
         Ok(true) => match timeout(HEAD_TIMEOUT, sniff(socket)).await {
             Ok(Ok(sniffed)) => sniffed,
@@ -150,13 +154,12 @@ async fn refuse(worker: &Worker, service: Arc<str>, socket: TcpStream, error: Pr
         Ok(false) | Err(_) => (Spoken::Other, Prefixed::new(BytesMut::new(), socket)),
     };
     if spoken == Spoken::Other {
-        Session::open(&worker.mesh, Direction::Outbound, service).fail(error);
+        Session::open(&worker.mesh, Direction::Outbound, UNKNOWN.into()).fail(error);
         return io.reset();
     }
     let mesh = Arc::clone(&worker.mesh);
     let answer = move |request: Request<Received>| {
-        let mut exchange = Exchange::open(&mesh, Direction::Outbound, &request);
-        exchange.service = Some(Arc::clone(&service));
+        let exchange = Exchange::open(&mesh, Direction::Outbound, &request);
         std::future::ready(exchange.refuse(&error))
     };
     let drain = worker.mesh.drain.clone();
