@@ -22,14 +22,15 @@ const MOST_IDLE: u64 = 10_000;
 /// What one of them costs, where each byte that we send pays 1.
 const COST: u64 = 4;
 
+/// What an answer to a PING costs on top: we ask rarely, and h2 writes a line in the log for each
+/// answer that it has not asked for.
+const UNASKED: u64 = 99 * COST;
+
 /// What a millisecond pays: 1,000 frames in a second.
 const PAID_BY_TIME: u64 = COST;
 
 /// What a request pays: a few frames around it, as some clients send them.
 const PAID_BY_REQUEST: u64 = 4 * COST;
-
-/// How many requests a client may reset at once, beyond every second one.
-const MOST_RESETS: u32 = 500;
 
 /// A request is reset at once within this time, or within twice of it: later, a deadline may have
 /// run out.
@@ -48,13 +49,24 @@ const ACK: u8 = 1;
 /// The answer to a PING, in bytes (RFC 9113 §6.7).
 const PONG: u64 = 17;
 
-/// Whether it is counted how many of its requests a client resets at once.
+/// Whose requests a client carries, and with it how many it may reset at once beyond every second
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resets {
-    /// It is: a client of ours does what it does for itself.
-    Bounded,
-    /// It is not: a sidecar carries the requests of many, who must not pay for one another.
-    Free,
+pub enum Carries {
+    /// Its own.
+    Own,
+    /// As a sidecar, those of many, who must not pay for one another: each gave up for a reason
+    /// of its own, and was judged by that sidecar.
+    Many,
+}
+
+impl Carries {
+    const fn resets(self) -> u32 {
+        match self {
+            Self::Own => 500,
+            Self::Many => 10_000,
+        }
+    }
 }
 
 /// What was one too many; `good` is how many bytes were good before it.
@@ -80,8 +92,8 @@ pub struct Frames {
 
 impl Frames {
     /// What a client sends.
-    pub fn of_client(now: Instant, resets: Resets) -> Self {
-        let requests = Some(Requests { resets, ..Requests::new(now) });
+    pub fn of_client(now: Instant, carries: Carries) -> Self {
+        let requests = Some(Requests::new(now, carries));
         Self { skip: PREFACE, requests, ..Self::of_server(now) }
     }
 
@@ -143,6 +155,7 @@ impl Frames {
                 }
             }
             (PING, _) if asks => self.idle.owed += PONG,
+            (PING, _) => self.idle.spare = self.idle.spare.saturating_sub(UNASKED),
             (SETTINGS, _) if asks => self.idle.owed += HEAD as u64,
             _ => {}
         }
@@ -185,7 +198,7 @@ impl Allowance {
 /// The requests that a client opens and resets.
 #[derive(Debug)]
 struct Requests {
-    resets: Resets,
+    most: u32,
     spare: u32,
     newest: u32,
     /// The newest stream a while ago: those above it are young. The second is to become the first.
@@ -194,14 +207,15 @@ struct Requests {
 }
 
 impl Requests {
-    const fn new(now: Instant) -> Self {
-        Self { resets: Resets::Bounded, spare: 2 * MOST_RESETS, newest: 0, old: (0, 0), since: now }
+    const fn new(now: Instant, carries: Carries) -> Self {
+        let most = 2 * carries.resets();
+        Self { most, spare: most, newest: 0, old: (0, 0), since: now }
     }
 
     fn opened(&mut self, stream: u32) {
         if stream > self.newest {
             self.newest = stream;
-            self.spare = (2 * MOST_RESETS).min(self.spare + 1);
+            self.spare = self.most.min(self.spare + 1);
         }
     }
 
@@ -212,7 +226,7 @@ impl Requests {
             self.old = (if passed < 2 * EARLY { self.old.1 } else { self.newest }, self.newest);
             self.since = now;
         }
-        if self.resets == Resets::Free || stream <= self.old.0 {
+        if stream <= self.old.0 {
             return true;
         }
         let left = self.spare.checked_sub(2);
@@ -237,7 +251,7 @@ mod tests {
     }
 
     fn client(now: Instant) -> Frames {
-        Frames { skip: 0, ..Frames::of_client(now, Resets::Bounded) }
+        Frames { skip: 0, ..Frames::of_client(now, Carries::Own) }
     }
 
     /// How many of `frames` are passed until one is too many.
@@ -255,6 +269,8 @@ mod tests {
             assert_eq!(passed(&mut client(now), now, &one), MOST_IDLE, "{kind}");
             assert_eq!(passed(&mut Frames::of_server(now), now, &one), MOST_IDLE, "{kind}");
         }
+        let unasked = frame(PING, ACK, 0, 8);
+        assert_eq!(passed(&mut client(now), now, &unasked), MOST_IDLE / 100);
         for (kind, payload) in [(DATA, 1), (HEADERS, 9), (CONTINUATION, 9)] {
             let one = frame(kind, 0, 1, payload);
             assert_eq!(passed(&mut client(now), now, &one), 2 * MOST_IDLE, "{kind}");
@@ -293,10 +309,10 @@ mod tests {
 
     /// How many requests are reset until it is too many, of `each` in `every` so long after they
     /// were opened.
-    fn resets(each: u32, every: u32, after: Duration, resets: Resets) -> Option<u32> {
+    fn resets(each: u32, every: u32, after: Duration, carries: Carries) -> Option<u32> {
         let mut now = Instant::now();
-        let mut frames = Frames { skip: 0, ..Frames::of_client(now, resets) };
-        (0..20_000).find(|request| {
+        let mut frames = Frames { skip: 0, ..Frames::of_client(now, carries) };
+        (0..100_000).find(|request| {
             frames.judge(&frame(HEADERS, 5, 2 * request + 1, 9), now).unwrap();
             now += after;
             request % every < each
@@ -308,18 +324,18 @@ mod tests {
     fn resetting_early_has_an_end_unless_as_many_requests_are_not() {
         let at_once = Duration::from_millis(1);
         let cases = [
-            (1, 1, at_once, Resets::Bounded, true),
-            (9, 10, at_once, Resets::Bounded, true),
-            (1, 2, at_once, Resets::Bounded, false),
-            (1, 1, 2 * EARLY, Resets::Bounded, false),
-            (1, 1, at_once, Resets::Free, false),
+            (1, 1, at_once, Carries::Own, true),
+            (9, 10, at_once, Carries::Own, true),
+            (1, 2, at_once, Carries::Own, false),
+            (1, 1, 2 * EARLY, Carries::Own, false),
+            (1, 1, at_once, Carries::Many, true),
+            (1, 2, at_once, Carries::Many, false),
         ];
         for (each, every, after, bound, ends) in cases {
             let ended = resets(each, every, after, bound);
             assert_eq!(ended.is_some(), ends, "{each} of {every} after {after:?}: {ended:?}");
         }
-        let ended = resets(1, 1, Duration::ZERO, Resets::Bounded).unwrap();
-        assert!(ended <= 2 * MOST_RESETS, "{ended}");
+        assert!(resets(1, 1, Duration::ZERO, Carries::Own).unwrap() <= 1_000);
     }
 
     #[test]
@@ -345,7 +361,7 @@ mod tests {
     #[test]
     fn the_preface_is_no_frame() {
         let now = Instant::now();
-        let mut frames = Frames::of_client(now, Resets::Bounded);
+        let mut frames = Frames::of_client(now, Carries::Own);
         let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(HEADERS, 4, 7, 1)];
         frames.judge(&bytes.concat(), now).unwrap();
         assert_eq!(frames.requests.unwrap().newest, 7);

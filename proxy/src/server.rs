@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::Body;
 use crate::drain::Drain;
-use crate::frames::{Frames, Resets};
+use crate::frames::{Carries, Frames};
 use crate::guard::Guard;
 use crate::headers;
 use crate::stall::Streams;
@@ -128,8 +128,8 @@ struct Limits {
     reader: Duration,
     /// How long it may send nothing of a body before the response begins.
     body: Duration,
-    /// Whether it is counted how many of its requests it resets.
-    resets: Resets,
+    /// Whose requests it carries.
+    carries: Carries,
     /// How many requests it may reset before they are looked at.
     unseen_resets: usize,
 }
@@ -138,10 +138,10 @@ impl Limits {
     const CLIENT: Self = Self {
         reader: READER_TIMEOUT,
         body: upload::IDLE,
-        resets: Resets::Bounded,
+        carries: Carries::Own,
         unseen_resets: MAX_STREAMS as usize,
     };
-    const SIDECAR: Self = Self { resets: Resets::Free, unseen_resets: 1_000, ..Self::CLIENT };
+    const SIDECAR: Self = Self { carries: Carries::Many, unseen_resets: 1_000, ..Self::CLIENT };
 }
 
 async fn http2_within<I, L, H, F>(limits: Limits, io: I, leave: L, handle: H) -> hyper::Result<()>
@@ -166,7 +166,7 @@ where
             Ok::<_, Infallible>(response)
         }
     });
-    let frames = Frames::of_client(Instant::now(), limits.resets);
+    let frames = Frames::of_client(Instant::now(), limits.carries);
     let io = TokioIo::new(Guard::new(io, frames, limits.reader));
     let connection = http2::Builder::new(Streams { reader: limits.reader })
         .timer(TokioTimer::new())

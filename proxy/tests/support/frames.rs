@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use super::PATIENCE;
 use super::raw::connect;
@@ -94,6 +95,14 @@ impl Client {
         stream
     }
 
+    /// Opens a stream with the fields of `block` and no body, and gives its number.
+    pub(crate) fn open_block(&mut self, block: &[u8]) -> u32 {
+        let stream = self.next;
+        self.next += 2;
+        self.frame(HEADERS, END_HEADERS | END_STREAM, stream, block);
+        stream
+    }
+
     /// A block of fields, at the beginning or the end of a stream.
     pub(crate) fn headers(&mut self, stream: u32, fields: &[(&[u8], &[u8])], end: bool) {
         let flags = END_HEADERS | if end { END_STREAM } else { 0 };
@@ -108,7 +117,11 @@ impl Client {
     pub(crate) fn wait(&mut self, stream: u32) -> Ended {
         let mut body = Vec::new();
         let mut goaway = None;
+        let begun = Instant::now();
         loop {
+            if begun.elapsed() > PATIENCE {
+                return Ended::Open;
+            }
             let came = match self.read() {
                 Ok(came) => came,
                 Err(error) if is_late(&error) => return Ended::Open,
@@ -118,6 +131,9 @@ impl Client {
                 GOAWAY => goaway = Some(came.number(4)),
                 SETTINGS if came.flags == 0 => {
                     self.frame(SETTINGS, 1, 0, &[]);
+                }
+                PING if came.flags == 0 => {
+                    self.frame(PING, 1, 0, &came.payload);
                 }
                 RST_STREAM if came.stream == stream => return Ended::Reset(came.number(0)),
                 DATA if came.stream == stream => body.extend_from_slice(&came.payload),
