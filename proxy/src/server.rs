@@ -141,7 +141,8 @@ impl Limits {
         carries: Carries::Own,
         unseen_resets: MAX_STREAMS as usize,
     };
-    const SIDECAR: Self = Self { carries: Carries::Many, unseen_resets: 1_000, ..Self::CLIENT };
+    const SIDECAR: Self =
+        Self { carries: Carries::Many, unseen_resets: 3 * MAX_STREAMS as usize, ..Self::CLIENT };
 }
 
 async fn http2_within<I, L, H, F>(limits: Limits, io: I, leave: L, handle: H) -> hyper::Result<()>
