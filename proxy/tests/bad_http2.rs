@@ -6,11 +6,9 @@
 mod control_plane;
 mod support;
 
-use control_plane::{ControlPlane, Stream};
-use support::application::Application;
-use support::doors::{Door, Neighbour, borrowed};
+use support::doors::{Door, House, Neighbour, borrowed};
+use support::eventually;
 use support::frames::*;
-use support::{Sidecar, eventually};
 
 /// What HTTP/2 calls one who asks for too much (RFC 9113 §7).
 const CALM: u32 = 11;
@@ -18,43 +16,23 @@ const CALM: u32 = 11;
 /// How much more memory a sidecar may hold after an attack.
 const SLACK: usize = 16 * 1024 * 1024;
 
-/// A sidecar before an application, with what must live as long.
-struct House {
-    sidecar: Sidecar,
-    application: Application,
-    _control_plane: ControlPlane,
-    _stream: Stream,
-    doors: [Door; 3],
-}
-
-fn house(address: [u8; 4]) -> House {
-    let mut control_plane = ControlPlane::start();
-    let application = Application::start(address);
-    let (sidecar, stream) =
-        Sidecar::in_front_of(&mut control_plane, address, application.address, "http2");
-    let doors = Door::all(&control_plane, &sidecar, application.address);
-    House { sidecar, application, _control_plane: control_plane, _stream: stream, doors }
-}
-
-impl House {
-    /// Runs an attack at every port, each beside a neighbour, and says how its connections ended.
-    fn under(&self, row: u8, attack: impl Fn(&Door, &mut Client) -> Ended) -> Vec<Ended> {
-        let mut ends = Vec::new();
-        for door in &self.doors {
-            let neighbour = Neighbour::start(door);
-            let before = self.sidecar.memory();
-            let mut client = door.connect();
-            let end = attack(door, &mut client);
-            assert!(row == 42 || is_calmed(&end), "row {row}, {}: {end:?}", door.name);
-            ends.push(end);
-            let grown = self.sidecar.memory().saturating_sub(before);
-            assert!(grown < SLACK, "row {row}, {}: {grown} bytes more", door.name);
-            drop(client);
-            neighbour.is_well();
-            eventually("the application is asked nothing", || self.application.open() == 0);
-        }
-        ends
+/// Runs an attack at every port, each beside a neighbour, and says how its connections ended.
+fn under(house: &House, row: u8, attack: impl Fn(&Door, &mut Client) -> Ended) -> Vec<Ended> {
+    let mut ends = Vec::new();
+    for door in &house.doors {
+        let neighbour = Neighbour::start(door);
+        let before = house.sidecar.memory();
+        let mut client = door.connect();
+        let end = attack(door, &mut client);
+        assert!(row == 42 || is_calmed(&end), "row {row}, {}: {end:?}", door.name);
+        ends.push(end);
+        let grown = house.sidecar.memory().saturating_sub(before);
+        assert!(grown < SLACK, "row {row}, {}: {grown} bytes more", door.name);
+        drop(client);
+        neighbour.is_well();
+        eventually("the application is asked nothing", || house.application.open() == 0);
     }
+    ends
 }
 
 /// Sends this so often, or until nobody takes it any more.
@@ -70,10 +48,10 @@ fn is_calmed(end: &Ended) -> bool {
 
 #[test]
 fn floods_of_continuations_end_their_connection() {
-    let house = house([127, 10, 31, 2]);
+    let house = House::new([127, 10, 31, 2]);
     let full = vec![0; 16 * 1024];
     for payload in [&[][..], &full] {
-        house.under(40, |_, client| {
+        under(&house, 40, |_, client| {
             client.frame(HEADERS, 0, 1, &[]);
             flood(client, 20_000, &frame(CONTINUATION, 0, 1, payload));
             client.wait(0)
@@ -83,8 +61,8 @@ fn floods_of_continuations_end_their_connection() {
 
 #[test]
 fn requests_that_are_reset_at_once_end_their_connection() {
-    let house = house([127, 10, 32, 2]);
-    house.under(41, |door, client| {
+    let house = House::new([127, 10, 32, 2]);
+    under(&house, 41, |door, client| {
         let fields = block(&borrowed(&door.request("GET", "/hold")));
         let mut both = (0..20_000).map(|stream| {
             let open = frame(HEADERS, END_HEADERS | END_STREAM, 2 * stream + 1, &fields);
@@ -113,7 +91,7 @@ fn round(house: &House, door: &Door, client: &mut Client) -> bool {
 
 #[test]
 fn requests_that_are_reset_when_they_run_end_a_clients_connection() {
-    let house = house([127, 10, 33, 2]);
+    let house = House::new([127, 10, 33, 2]);
     for door in &house.doors[..2] {
         let neighbour = Neighbour::start(door);
         let mut client = door.connect();
@@ -128,7 +106,7 @@ fn requests_that_are_reset_when_they_run_end_a_clients_connection() {
 
 #[test]
 fn a_sidecar_may_reset_what_its_many_clients_give_up() {
-    let house = house([127, 10, 40, 2]);
+    let house = House::new([127, 10, 40, 2]);
     let door = &house.doors[2];
     let neighbour = Neighbour::start(door);
     let mut client = door.connect();
@@ -141,7 +119,7 @@ fn a_sidecar_may_reset_what_its_many_clients_give_up() {
 
 #[test]
 fn making_the_sidecar_reset_has_an_end() {
-    let house = house([127, 10, 34, 2]);
+    let house = House::new([127, 10, 34, 2]);
     let ways: [(&str, fn(u32) -> Vec<u8>); 6] = [
         ("a window update of 0", |stream| frame(WINDOW_UPDATE, 0, stream, &[0; 4])),
         ("a window that is too large", |stream| {
@@ -155,7 +133,7 @@ fn making_the_sidecar_reset_has_an_end() {
         ("a priority of another length", |stream| frame(PRIORITY, 0, stream, &[0; 4])),
     ];
     for (what, way) in ways {
-        let ends = house.under(42, |door, client| {
+        let ends = under(&house, 42, |door, client| {
             let fields = block(&borrowed(&door.request("GET", "/hold")));
             let mut bad = (0..2_500).map(|stream| {
                 let open = frame(HEADERS, END_HEADERS | END_STREAM, 2 * stream + 1, &fields);
@@ -171,11 +149,11 @@ fn making_the_sidecar_reset_has_an_end() {
 
 #[test]
 fn bombs_of_header_compression_are_not_unpacked() {
-    let house = house([127, 10, 35, 2]);
+    let house = House::new([127, 10, 35, 2]);
     // One field of 4,000 bytes goes into the table; a byte each names it again and again.
     let mut long = vec![0x40, 1, b'a', 0x7f, 0xa1, 0x1e];
     long.extend(vec![b'b'; 4_000]);
-    house.under(43, |door, client| {
+    under(&house, 43, |door, client| {
         let fields = block(&borrowed(&door.request("GET", "/hold")));
         for stream in 0..20 {
             let table = if stream == 0 { long.clone() } else { vec![] };
@@ -189,7 +167,7 @@ fn bombs_of_header_compression_are_not_unpacked() {
 
 #[test]
 fn crumbs_of_cookies_are_counted_like_fields() {
-    let house = house([127, 10, 36, 2]);
+    let house = House::new([127, 10, 36, 2]);
     let crumb = [&[0x40, 6], b"cookie".as_slice(), &[1, b'a']].concat();
     // The second is as many as the size of a head permits.
     for (crumbs, most) in [(15_000, SLACK), (3_000, 2 * SLACK)] {
@@ -213,9 +191,9 @@ fn crumbs_of_cookies_are_counted_like_fields() {
 
 #[test]
 fn answers_that_nobody_reads_have_an_end() {
-    let house = house([127, 10, 37, 2]);
+    let house = House::new([127, 10, 37, 2]);
     for one in [frame(PING, 0, 0, &[0; 8]), frame(SETTINGS, 0, 0, &[])] {
-        house.under(45, |_, client| {
+        under(&house, 45, |_, client| {
             flood(client, 100_000, &one);
             client.wait(0)
         });
@@ -224,8 +202,8 @@ fn answers_that_nobody_reads_have_an_end() {
 
 #[test]
 fn data_of_no_bytes_has_an_end() {
-    let house = house([127, 10, 38, 2]);
-    house.under(46, |door, client| {
+    let house = House::new([127, 10, 38, 2]);
+    under(&house, 46, |door, client| {
         let stream = door.open(client, "POST", "/x", false);
         flood(client, 200_000, &frame(DATA, 0, stream, &[]));
         client.wait(0)
@@ -234,7 +212,7 @@ fn data_of_no_bytes_has_an_end() {
 
 #[test]
 fn frames_that_move_nothing_have_an_end() {
-    let house = house([127, 10, 39, 2]);
+    let house = House::new([127, 10, 39, 2]);
     for one in [
         frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1]),
         frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
@@ -242,7 +220,7 @@ fn frames_that_move_nothing_have_an_end() {
         frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]),
         frame(PING, 1, 0, &[0; 8]),
     ] {
-        house.under(47, |door, client| {
+        under(&house, 47, |door, client| {
             let stream = door.open(client, "GET", "/x", true);
             assert_eq!(client.wait(stream), Ended::Answered("whole".into()));
             flood(client, 200_000, &one);

@@ -8,8 +8,29 @@ use std::thread::JoinHandle;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::Sidecar;
+use super::application::Application;
 use super::frames::{Client, Ended, plain};
-use crate::control_plane::ControlPlane;
+use crate::control_plane::{ControlPlane, Stream};
+
+/// A sidecar before an application, with what must live as long.
+pub(crate) struct House {
+    pub(crate) sidecar: Sidecar,
+    pub(crate) application: Application,
+    _control_plane: ControlPlane,
+    _stream: Stream,
+    pub(crate) doors: [Door; 3],
+}
+
+impl House {
+    pub(crate) fn new(address: [u8; 4]) -> Self {
+        let mut control_plane = ControlPlane::start();
+        let application = Application::start(address);
+        let (sidecar, stream) =
+            Sidecar::in_front_of(&mut control_plane, address, application.address, "http2");
+        let doors = Door::all(&control_plane, &sidecar, application.address);
+        Self { sidecar, application, _control_plane: control_plane, _stream: stream, doors }
+    }
+}
 
 /// Fields of a request.
 pub(crate) type Fields = Vec<(Vec<u8>, Vec<u8>)>;

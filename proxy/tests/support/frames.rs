@@ -156,6 +156,13 @@ impl Client {
         self.wire.write_all(bytes).and_then(|()| self.wire.flush()).is_ok()
     }
 
+    /// What comes where no frames do.
+    pub(crate) fn read_bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.wire.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
     /// The next frame.
     pub(crate) fn read(&mut self) -> io::Result<Came> {
         let mut head = [0; 9];
