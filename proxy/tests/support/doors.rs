@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use model::service::MeshPeer;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::Sidecar;
 use super::application::Application;
 use super::frames::{Client, Ended, plain};
+use super::{Sidecar, endpoint, service};
 use crate::control_plane::{ControlPlane, Stream};
 
 /// A sidecar before an application, with what must live as long.
@@ -29,6 +30,35 @@ impl House {
             Sidecar::in_front_of(&mut control_plane, address, application.address, "http2");
         let doors = Door::all(&control_plane, &sidecar, application.address);
         Self { sidecar, application, _control_plane: control_plane, _stream: stream, doors }
+    }
+}
+
+/// Two sidecars: what one's clients send goes to the other's application through the mesh.
+pub(crate) struct Pair {
+    pub(crate) client: Sidecar,
+    pub(crate) server: Sidecar,
+    pub(crate) application: Application,
+    _control_plane: ControlPlane,
+    _streams: [Stream; 2],
+}
+
+impl Pair {
+    pub(crate) fn new(address: [u8; 4]) -> Self {
+        let mut control_plane = ControlPlane::start();
+        let application = Application::start(address);
+        let (server, at_server) =
+            Sidecar::in_front_of(&mut control_plane, address, application.address, "http2");
+        let [a, b, c, d] = address;
+        let client = Sidecar::start(&control_plane, [a, b, c, d + 1], &[]);
+        let mut at_client = control_plane.accept();
+        let identity = control_plane.identity("shop", "test");
+        let peer = MeshPeer { port: 15008, identity };
+        let endpoint = endpoint(application.address, Some(peer));
+        at_client.update(vec![service("shop/api", vec![endpoint])], vec![]);
+        at_client.acknowledged();
+        client.wait_until_ready();
+        let _streams = [at_server, at_client];
+        Self { client, server, application, _control_plane: control_plane, _streams }
     }
 }
 

@@ -136,7 +136,13 @@ impl Client {
                     self.frame(PING, 1, 0, &came.payload);
                 }
                 RST_STREAM if came.stream == stream => return Ended::Reset(came.number(0)),
-                DATA if came.stream == stream => body.extend_from_slice(&came.payload),
+                DATA if !came.payload.is_empty() => {
+                    let length = u32::try_from(came.payload.len()).unwrap();
+                    self.frame(WINDOW_UPDATE, 0, 0, &length.to_be_bytes());
+                    if came.stream == stream {
+                        body.extend_from_slice(&came.payload);
+                    }
+                }
                 _ => {}
             }
             let ended = came.kind <= HEADERS && came.flags & END_STREAM != 0;
