@@ -199,3 +199,6 @@ fn waits_for_body(request: &Request<Incoming>) -> bool {
 fn leaves_http(status: StatusCode, connect: bool) -> bool {
     status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success())
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
-use crate::headers;
+use crate::headers::{self, MAX_HOPS};
 use crate::target;
 use crate::telemetry::metrics::Direction;
 use crate::upgrade::Upgrade;
@@ -47,6 +47,11 @@ async fn forward(
     exchange.service = Some(Arc::clone(&service.label));
     let port = destination::port(service, &wanted)?;
 
+    let hops = headers::hops(&parts.headers);
+    if hops >= MAX_HOPS {
+        let detail = format!("it has gone through the mesh {hops} times");
+        return Err(ProxyError::new(ErrorCode::LoopDetected, detail));
+    }
     headers::strip_hop_by_hop(&mut parts.headers);
     headers::strip_reserved(&mut parts.headers);
 
@@ -56,7 +61,7 @@ async fn forward(
     port.budget.deposit(exchange.started());
 
     let body = (!body.is_end_stream()).then(|| Upload::new(body, &parts));
-    let outgoing = Outgoing::new(parts, &wanted, body, &worker.mesh);
+    let outgoing = Outgoing::new(parts, hops, &wanted, body, &worker.mesh);
     match upgrade {
         Some(upgrade) => upgrade::send(worker, exchange, &forward, upgrade, &outgoing).await,
         None => attempt::send(worker, exchange, &forward, outgoing).await,
