@@ -29,7 +29,7 @@ fn under(house: &House, row: u8, attack: impl Fn(&Door, &mut Client) -> Ended) -
         let grown = house.sidecar.memory().saturating_sub(before);
         assert!(grown < SLACK, "row {row}, {}: {grown} bytes more", door.name);
         drop(client);
-        neighbour.is_well();
+        neighbour.ends_well();
         eventually("the application is asked nothing", || house.application.open() == 0);
     }
     ends
@@ -100,7 +100,7 @@ fn requests_that_are_reset_when_they_run_end_a_clients_connection() {
         let end = client.wait(0);
         assert!(is_calmed(&end), "row 41, {}: {end:?}", door.name);
         assert!(house.application.take_most() <= 101, "row 41: no more than advertised");
-        neighbour.is_well();
+        neighbour.ends_well();
     }
 }
 
@@ -114,7 +114,7 @@ fn a_sidecar_may_reset_what_its_many_clients_give_up() {
     assert!(house.application.take_most() <= 101, "row 41: no more than advertised");
     let stream = door.open(&mut client, "GET", "/x", true);
     assert_eq!(client.wait(stream), Ended::Answered("whole".into()));
-    neighbour.is_well();
+    neighbour.ends_well();
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn crumbs_of_cookies_are_counted_like_fields() {
                 let head = [fields.clone(), table, vec![0xbe; crumbs]].concat();
                 client.frame(HEADERS, END_HEADERS | END_STREAM, 2 * stream + 1, &head);
             }
-            neighbour.is_well();
+            neighbour.ends_well();
             let grown = house.sidecar.memory().saturating_sub(before);
             assert!(grown < most, "row 44, {}: {grown} bytes more", door.name);
             assert_eq!(house.application.open(), 0, "row 44, {}", door.name);

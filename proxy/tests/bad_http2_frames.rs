@@ -236,7 +236,7 @@ fn frames_that_break_the_rules_end_in_an_error() {
                 failed.push(format!("{}, {}: {ended:?}", case.what, door.name));
             }
         }
-        neighbour.is_well();
+        neighbour.ends_well();
     }
     assert!(failed.is_empty(), "{} of {count} failed:\n{}", failed.len(), failed.join("\n"));
 }

@@ -68,7 +68,7 @@ fn a_stalled_reader_holds_little_and_stops_who_sends() {
             assert!(sent / STALLED < LARGE / 32, "row 48, {}, {what}: {sent} bytes", door.name);
             let most = STALLED * HELD + SLACK;
             assert!(grown < most, "row 48, {}, {what}: {grown} bytes more", door.name);
-            neighbour.is_well();
+            neighbour.ends_well();
             drop(client);
             eventually("the application is asked nothing", || house.application.open() == 0);
         }
@@ -87,7 +87,7 @@ fn a_stalled_reader_stops_nobody_else_on_the_connection_between_sidecars() {
             let neighbour = Neighbour::start(&door);
             stopped(&pair.application);
             sleep(Duration::from_millis(200));
-            neighbour.is_well();
+            neighbour.ends_well();
             let grown = pair.client.memory().saturating_sub(memory);
             assert!(pair.application.open() >= streams, "row 49, {path}, {what}: they still stall");
             assert!(grown < STALLED * HELD + SLACK, "row 49, {path}, {what}: {grown}");

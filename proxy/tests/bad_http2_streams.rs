@@ -7,7 +7,7 @@ mod control_plane;
 mod support;
 
 use control_plane::ControlPlane;
-use support::doors::{Door, House, Neighbour, borrowed};
+use support::doors::{Door, House, Neighbour, Pair, borrowed};
 use support::frames::*;
 use support::origin::Origin;
 use support::{Sidecar, eventually};
@@ -30,7 +30,7 @@ fn streams_above_the_number_advertised_are_refused_and_the_others_go_on() {
         client.frame(RST_STREAM, 0, streams[0], &[0, 0, 0, 8]);
         let stream = door.open(&mut client, "GET", "/x", true);
         assert_eq!(client.wait(stream), Ended::Answered("whole".into()), "row 50, {}", door.name);
-        neighbour.is_well();
+        neighbour.ends_well();
         assert!(house.application.take_most() <= 101, "row 50, {}", door.name);
         drop(client);
         eventually("the application is asked nothing", || house.application.open() == 0);
@@ -142,7 +142,7 @@ fn slow_uploads_stop_nobody_else() {
         let next = door.open(&mut client, "GET", "/x", true);
         let ended = client.wait(next);
         assert_eq!(ended, Ended::Answered("whole".into()), "row 55, {}", door.name);
-        neighbour.is_well();
+        neighbour.ends_well();
         house.application.take();
         drop(client);
         eventually("the application is asked nothing", || house.application.open() == 0);
@@ -165,4 +165,25 @@ fn crumbs_of_cookies_are_joined_for_an_application_in_http1() {
     let seen = origin.take_text();
     assert!(seen.contains("cookie: a=1; b=2; c=3\r\n"), "row 38: {seen}");
     assert_eq!(seen.matches("cookie").count(), 1, "row 38: {seen}");
+}
+
+/// h2 ends a connection on a hundred pieces of no bytes, and the one between sidecars is everyone's.
+#[test]
+fn pieces_of_no_bytes_end_nobody_elses_connection() {
+    let pair = Pair::new([127, 10, 58, 2]);
+    let door = Door::outbound(&pair.client);
+    let mut held = door.connect();
+    let waiting = door.open(&mut held, "POST", "/x", false);
+    eventually("the application reads it", || pair.application.open() == 1);
+    for _ in 0..4 {
+        let mut client = door.connect();
+        let stream = door.open(&mut client, "POST", "/x", false);
+        for _ in 0..90 {
+            client.data(stream, b"", false);
+        }
+        client.data(stream, b"abc", true);
+        assert_eq!(client.wait(stream), Ended::Answered("whole".into()), "row 46");
+    }
+    held.data(waiting, b"abc", true);
+    assert_eq!(held.wait(waiting), Ended::Answered("whole".into()), "row 46: a neighbour");
 }

@@ -16,18 +16,19 @@ use support::frames::*;
 use support::upstream::{Upstream, ok};
 use support::{Sidecar, endpoint, service};
 
-/// A sidecar whose Service has these endpoints.
-struct Client2 {
+/// A sidecar and its stream to the control plane.
+struct Sender {
     sidecar: Sidecar,
     _stream: Stream,
 }
 
+/// A sidecar whose Service has these endpoints.
 fn sidecar_of(
     control_plane: &mut ControlPlane,
     address: [u8; 4],
     upstreams: &[&Upstream],
     mesh: bool,
-) -> Client2 {
+) -> Sender {
     let sidecar = Sidecar::start(control_plane, address, &[]);
     let mut stream = control_plane.accept();
     let identity = control_plane.identity("shop", "api");
@@ -38,12 +39,12 @@ fn sidecar_of(
     stream.update(vec![service("shop/api", endpoints.collect())], vec![]);
     stream.acknowledged();
     sidecar.wait_until_ready();
-    Client2 { sidecar, _stream: stream }
+    Sender { sidecar, _stream: stream }
 }
 
 type Script = fn(&mut Client, u32, usize);
 
-/// Two endpoints which share a script's count of nothing; in plaintext and behind TLS.
+/// Two endpoints with the same script, behind TLS for the mesh.
 fn two(
     control_plane: &ControlPlane,
     address: [u8; 4],
@@ -75,7 +76,7 @@ fn post(door: &Door, body: &[u8]) -> Ended {
 fn what_a_goaway_leaves_out_is_sent_elsewhere_once_whatever_its_method() {
     for (mesh, address) in [(false, [127, 10, 71, 2]), (true, [127, 10, 71, 12])] {
         let mut control_plane = ControlPlane::start();
-        // Each endpoint turns its first request away.
+        // It turns its first request away.
         let upstreams = two(&control_plane, address, mesh, |client, stream, before| {
             if before == 0 { goaway(client, 0, 0) } else { ok(client, stream) }
         });
@@ -186,7 +187,7 @@ fn floods_of_an_endpoint_end_its_connection() {
         let ended = post(&Door::outbound(&house.sidecar), b"abc");
         match &ended {
             Ended::Answered(body) => {
-                assert!(body.starts_with("pillion: upstream_"), "row {row}: {body}")
+                assert!(body.starts_with("pillion: upstream_"), "row {row}: {body}");
             }
             Ended::Reset(_) => {}
             _ => panic!("row {row}: {ended:?}"),

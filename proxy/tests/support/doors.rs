@@ -171,7 +171,7 @@ impl Neighbour {
     }
 
     /// All its requests were served, at least one.
-    pub(crate) fn is_well(self) {
+    pub(crate) fn ends_well(self) {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().unwrap();
     }
