@@ -117,10 +117,13 @@ fn a_sidecar_may_reset_what_its_many_clients_give_up() {
     neighbour.ends_well();
 }
 
+/// What makes a sidecar reset the stream of this number.
+type Way = fn(u32) -> Vec<u8>;
+
 #[test]
 fn making_the_sidecar_reset_has_an_end() {
     let house = House::new([127, 10, 34, 2]);
-    let ways: [(&str, fn(u32) -> Vec<u8>); 6] = [
+    let ways: [(&str, Way); 6] = [
         ("a window update of 0", |stream| frame(WINDOW_UPDATE, 0, stream, &[0; 4])),
         ("a window that is too large", |stream| {
             frame(WINDOW_UPDATE, 0, stream, &[0x7f, 0xff, 0xff, 0xff]).repeat(2)

@@ -16,11 +16,13 @@ const STREAM_CLOSED: u32 = 5;
 const FRAME_SIZE: u32 = 6;
 const COMPRESSION: u32 = 9;
 
-/// A case: the section, what is sent after a request on stream 1 that is under way, and the codes
-/// of which one ends the connection or, in brackets of `on`, the stream.
+/// What is sent after a request on stream 1 that is under way, and how that ends.
 struct Case {
+    /// The section of RFC 9113 and what is wrong.
     what: &'static str,
     sent: Vec<u8>,
+    /// The codes of which one is told. Where the RFC wants FRAME_SIZE_ERROR or the like, h2 often
+    /// says PROTOCOL_ERROR.
     codes: &'static [u32],
     /// The stream that ends; the connection for 0.
     on: u32,
@@ -111,7 +113,6 @@ fn times(fields: &[u8]) -> Vec<Case> {
     let whole = frame(HEADERS, end, 3, fields);
     let begun = frame(HEADERS, END_STREAM, 3, fields);
     let goes_on = frame(HEADERS, END_HEADERS, 3, fields);
-    let reset = frame(RST_STREAM, 0, 3, &[0, 0, 0, 8]);
     vec![
         ends("5.1 DATA on an idle stream", &[PROTOCOL, STREAM_CLOSED], frame(DATA, 0, 5, b"a")),
         ends("5.1 RST_STREAM on an idle stream", &[PROTOCOL], frame(RST_STREAM, 0, 5, &[0; 4])),

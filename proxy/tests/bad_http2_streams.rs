@@ -167,7 +167,8 @@ fn crumbs_of_cookies_are_joined_for_an_application_in_http1() {
     assert_eq!(seen.matches("cookie").count(), 1, "row 38: {seen}");
 }
 
-/// h2 ends a connection on a hundred pieces of no bytes, and the one between sidecars is everyone's.
+/// h2 ends a connection on a hundred pieces of no bytes; the one between sidecars is everyone's, so
+/// that none must get there.
 #[test]
 fn pieces_of_no_bytes_end_nobody_elses_connection() {
     let pair = Pair::new([127, 10, 58, 2]);
