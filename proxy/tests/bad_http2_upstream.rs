@@ -80,9 +80,9 @@ fn what_a_goaway_leaves_out_is_sent_elsewhere_once_whatever_its_method() {
         let upstreams = two(&control_plane, address, mesh, |client, stream, before| {
             if before == 0 { goaway(client, 0, 0) } else { ok(client, stream) }
         });
-        let house =
+        let sender =
             sidecar_of(&mut control_plane, [127, 10, 71, address[3] + 4], &[&upstreams[0]], mesh);
-        let door = Door::outbound(&house.sidecar);
+        let door = Door::outbound(&sender.sidecar);
         assert_eq!(post(&door, b"abc"), Ended::Answered("ok".into()), "row 54, mesh: {mesh}");
         assert_eq!(upstreams[0].requests(), 2, "row 54, mesh: {mesh}");
     }
@@ -101,9 +101,9 @@ fn what_a_goaway_takes_in_is_finished() {
             }
             _ => ok(client, stream),
         });
-        let house =
+        let sender =
             sidecar_of(&mut control_plane, [127, 10, 72, address[3] + 4], &[&upstreams[0]], mesh);
-        let door = Door::outbound(&house.sidecar);
+        let door = Door::outbound(&sender.sidecar);
         let mut client = door.connect();
         let first = door.open(&mut client, "POST", "/1", true);
         support::eventually("the first request is there", || upstreams[0].requests() == 1);
@@ -123,8 +123,8 @@ fn an_endpoint_that_left_out_a_request_is_not_asked_for_it_again_while_there_is_
     });
     drop(good);
     let good = Upstream::plain([127, 10, 73, 5], |client, stream, _| ok(client, stream));
-    let house = sidecar_of(&mut control_plane, [127, 10, 73, 6], &[&bad, &good], false);
-    let door = Door::outbound(&house.sidecar);
+    let sender = sidecar_of(&mut control_plane, [127, 10, 73, 6], &[&bad, &good], false);
+    let door = Door::outbound(&sender.sidecar);
     for _ in 0..20 {
         let (asked, served) = (bad.requests(), good.requests());
         assert_eq!(post(&door, b"abc"), Ended::Answered("ok".into()), "row 54");
@@ -150,12 +150,13 @@ fn a_response_is_never_pushed() {
             ok(client, 2);
             ok(client, stream);
         });
-        let house =
+        let sender =
             sidecar_of(&mut control_plane, [127, 10, 74, address[3] + 4], &[&upstreams[0]], mesh);
-        let door = Door::outbound(&house.sidecar);
+        let door = Door::outbound(&sender.sidecar);
         let Ended::Answered(body) = post(&door, b"abc") else { panic!("no answer") };
         assert!(body.starts_with("pillion: upstream_"), "mesh: {mesh}: {body}");
         support::eventually("it is told why", || upstreams[0].goaways() == [1]);
+        assert!(upstreams[0].has_setting(ENABLE_PUSH, 0), "mesh: {mesh}: it was told before");
     }
 }
 
@@ -178,21 +179,21 @@ fn floods_of_an_endpoint_end_its_connection() {
         }),
     ];
     for (n, (row, script)) in floods.into_iter().enumerate() {
-        let mut control_plane = ControlPlane::start();
-        let address = [127, 10, 75, 10 * n as u8 + 2];
-        let upstreams = two(&control_plane, address, false, script);
-        let house =
-            sidecar_of(&mut control_plane, [127, 10, 75, address[3] + 4], &[&upstreams[0]], false);
-        let before = house.sidecar.memory();
-        let ended = post(&Door::outbound(&house.sidecar), b"abc");
-        match &ended {
-            Ended::Answered(body) => {
-                assert!(body.starts_with("pillion: upstream_"), "row {row}: {body}");
-            }
-            Ended::Reset(_) => {}
-            _ => panic!("row {row}: {ended:?}"),
+        for (mesh, last) in [(false, 2), (true, 102)] {
+            let mut control_plane = ControlPlane::start();
+            let address = [127, 10, 75, 10 * n as u8 + last];
+            let upstreams = two(&control_plane, address, mesh, script);
+            let own = [127, 10, 75, address[3] + 4];
+            let sender = sidecar_of(&mut control_plane, own, &[&upstreams[0]], mesh);
+            let before = sender.sidecar.memory();
+            let ended = post(&Door::outbound(&sender.sidecar), b"abc");
+            let refused = match &ended {
+                Ended::Answered(body) => body.starts_with("pillion: upstream_"),
+                ended => matches!(ended, Ended::Reset(_)),
+            };
+            assert!(refused, "row {row}, mesh: {mesh}: {ended:?}");
+            let grown = sender.sidecar.memory().saturating_sub(before);
+            assert!(grown < 16 * 1024 * 1024, "row {row}, mesh: {mesh}: {grown} bytes more");
         }
-        let grown = house.sidecar.memory().saturating_sub(before);
-        assert!(grown < 16 * 1024 * 1024, "row {row}: {grown} bytes more");
     }
 }

@@ -22,6 +22,9 @@ pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
+/// The setting of RFC 9113 §6.5.2 for pushed responses.
+pub(crate) const ENABLE_PUSH: u16 = 2;
+
 /// The setting of RFC 9113 §6.5.2 for the window of each stream.
 pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
 

@@ -17,8 +17,8 @@ type Script = dyn Fn(&mut Client, u32, usize) + Send + Sync;
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     requests: Arc<AtomicUsize>,
-    /// The payloads of the GOAWAYs that came.
-    goaways: Arc<Mutex<Vec<Came>>>,
+    /// The SETTINGS and GOAWAYs that came.
+    told: Arc<Mutex<Vec<Came>>>,
 }
 
 impl Upstream {
@@ -30,15 +30,15 @@ impl Upstream {
     ) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
-        let upstream = Self { address, requests: Arc::default(), goaways: Arc::default() };
-        let (requests, goaways) = (Arc::clone(&upstream.requests), Arc::clone(&upstream.goaways));
+        let upstream = Self { address, requests: Arc::default(), told: Arc::default() };
+        let (requests, told) = (Arc::clone(&upstream.requests), Arc::clone(&upstream.told));
         let script: Arc<Script> = Arc::new(script);
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 let (script, tls) = (Arc::clone(&script), tls.clone());
-                let (requests, goaways) = (Arc::clone(&requests), Arc::clone(&goaways));
+                let (requests, told) = (Arc::clone(&requests), Arc::clone(&told));
                 std::thread::spawn(move || {
-                    serve(accept(socket.unwrap(), tls), &*script, &requests, &goaways);
+                    serve(accept(socket.unwrap(), tls), &*script, &requests, &told);
                 });
             }
         });
@@ -60,7 +60,18 @@ impl Upstream {
 
     /// The codes of the GOAWAYs that came.
     pub(crate) fn goaways(&self) -> Vec<u32> {
-        self.goaways.lock().unwrap().iter().map(|came| came.number(4)).collect()
+        self.told(GOAWAY).iter().map(|came| came.number(4)).collect()
+    }
+
+    /// Whether this setting came with this value.
+    pub(crate) fn has_setting(&self, name: u16, value: u32) -> bool {
+        let wanted = [name.to_be_bytes().as_slice(), &value.to_be_bytes()].concat();
+        self.told(SETTINGS).iter().any(|came| came.payload.chunks(6).any(|one| one == wanted))
+    }
+
+    fn told(&self, kind: u8) -> Vec<Came> {
+        let told = self.told.lock().unwrap();
+        told.iter().filter(|came| came.kind == kind).cloned().collect()
     }
 }
 
@@ -82,7 +93,7 @@ fn serve(
     mut wire: Box<dyn Wire>,
     script: &Script,
     requests: &AtomicUsize,
-    goaways: &Mutex<Vec<Came>>,
+    told: &Mutex<Vec<Came>>,
 ) {
     let mut preface = [0; PREFACE.len()];
     if wire.read_exact(&mut preface).is_err() {
@@ -91,6 +102,7 @@ fn serve(
     let mut client = Client::silent(wire);
     client.frame(SETTINGS, 0, 0, &[]);
     while let Ok(came) = client.read() {
+        told.lock().unwrap().extend(matches!(came.kind, SETTINGS | GOAWAY).then(|| came.clone()));
         match came.kind {
             SETTINGS if came.flags == 0 => {
                 client.frame(SETTINGS, 1, 0, &[]);
@@ -98,7 +110,6 @@ fn serve(
             PING if came.flags == 0 => {
                 client.frame(PING, 1, 0, &came.payload);
             }
-            GOAWAY => goaways.lock().unwrap().push(came),
             HEADERS => script(&mut client, came.stream, requests.fetch_add(1, Ordering::SeqCst)),
             _ => {}
         }
