@@ -21,7 +21,7 @@ const STALLED: usize = 50;
 const HELD: usize = 256 * 1024;
 
 /// What it may hold on top of that, whoever stalls.
-const SLACK: usize = 4 * 1024 * 1024;
+const SLACK: usize = 8 * 1024 * 1024;
 
 /// Waits until the application can send nothing more; says what it sent.
 fn stopped(application: &Application) -> usize {
@@ -79,7 +79,7 @@ fn a_stalled_reader_holds_little_and_stops_who_sends() {
 fn a_stalled_reader_stops_nobody_else_on_the_connection_between_sidecars() {
     let pair = Pair::new([127, 10, 62, 2]);
     let door = Door::outbound(&pair.client);
-    for (path, streams) in [("/large", STALLED), ("/pieces", 8)] {
+    for (path, streams) in [("/large", STALLED), ("/pieces", 4)] {
         for (what, settings) in readers() {
             let memory = pair.client.memory();
             let client = stall(&door, &settings, path, streams);
