@@ -77,7 +77,7 @@ catalogue! {
     ServiceUnknown = "service_unknown", Client, 502, 14;
     /// The Service has no such port.
     PortUnknown = "port_unknown", Client, 502, 14;
-    /// The request would come back to this sidecar: its own ports are no destination.
+    /// The request would come back to this sidecar, or has gone through the mesh eight times.
     LoopDetected = "loop_detected", Client, 508, 9;
     /// Routes are attached to the Service and none matches the request.
     RouteNotFound = "route_not_found", Config, 404, 12;

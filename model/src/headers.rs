@@ -16,12 +16,18 @@ pub const PEER: HeaderName = HeaderName::from_static("x-pillion-peer");
 /// Response: the code of an error that a sidecar made ([`crate::code::ErrorCode`]).
 pub const ERROR: HeaderName = HeaderName::from_static("x-pillion-error");
 
+/// Request: how often it has gone through the mesh, in decimal. The application is shown it, for
+/// one that passes on the headers of a request with those that it makes for it passes on this one
+/// too, and only that tells a request that goes round in circles from a new one.
+pub const HOPS: HeaderName = HeaderName::from_static("x-pillion-hops");
+
 /// Every header above, and those of other proxies that could carry an identity.
-pub const RESERVED: [HeaderName; 6] = [
+pub const RESERVED: [HeaderName; 7] = [
     PORT,
     PROTOCOL,
     PEER,
     ERROR,
+    HOPS,
     HeaderName::from_static("x-forwarded-client-cert"),
     HeaderName::from_static("l5d-client-id"),
 ];

@@ -22,14 +22,15 @@ const MOST_IDLE: u64 = 10_000;
 /// What one of them costs, where each byte that we send pays 1.
 const COST: u64 = 4;
 
+/// What an answer to a PING costs on top: we ask rarely, and h2 writes a line in the log for each
+/// answer that it has not asked for.
+const UNASKED: u64 = 99 * COST;
+
 /// What a millisecond pays: 1,000 frames in a second.
 const PAID_BY_TIME: u64 = COST;
 
 /// What a request pays: a few frames around it, as some clients send them.
 const PAID_BY_REQUEST: u64 = 4 * COST;
-
-/// How many requests a client may reset at once, beyond every second one.
-const MOST_RESETS: u32 = 500;
 
 /// A request is reset at once within this time, or within twice of it: later, a deadline may have
 /// run out.
@@ -48,13 +49,24 @@ const ACK: u8 = 1;
 /// The answer to a PING, in bytes (RFC 9113 §6.7).
 const PONG: u64 = 17;
 
-/// Whether it is counted how many of its requests a client resets at once.
+/// Whose requests a client carries, and with it how many it may reset at once beyond every second
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resets {
-    /// It is: a client of ours does what it does for itself.
-    Bounded,
-    /// It is not: a sidecar carries the requests of many, who must not pay for one another.
-    Free,
+pub enum Carries {
+    /// Its own.
+    Own,
+    /// As a sidecar, those of many, who must not pay for one another: each gave up for a reason
+    /// of its own, and was judged by that sidecar.
+    Many,
+}
+
+impl Carries {
+    const fn resets(self) -> u32 {
+        match self {
+            Self::Own => 500,
+            Self::Many => 10_000,
+        }
+    }
 }
 
 /// What was one too many; `good` is how many bytes were good before it.
@@ -80,8 +92,8 @@ pub struct Frames {
 
 impl Frames {
     /// What a client sends.
-    pub fn of_client(now: Instant, resets: Resets) -> Self {
-        let requests = Some(Requests { resets, ..Requests::new(now) });
+    pub fn of_client(now: Instant, carries: Carries) -> Self {
+        let requests = Some(Requests::new(now, carries));
         Self { skip: PREFACE, requests, ..Self::of_server(now) }
     }
 
@@ -143,6 +155,7 @@ impl Frames {
                 }
             }
             (PING, _) if asks => self.idle.owed += PONG,
+            (PING, _) => self.idle.spare = self.idle.spare.saturating_sub(UNASKED),
             (SETTINGS, _) if asks => self.idle.owed += HEAD as u64,
             _ => {}
         }
@@ -185,7 +198,7 @@ impl Allowance {
 /// The requests that a client opens and resets.
 #[derive(Debug)]
 struct Requests {
-    resets: Resets,
+    most: u32,
     spare: u32,
     newest: u32,
     /// The newest stream a while ago: those above it are young. The second is to become the first.
@@ -194,14 +207,15 @@ struct Requests {
 }
 
 impl Requests {
-    const fn new(now: Instant) -> Self {
-        Self { resets: Resets::Bounded, spare: 2 * MOST_RESETS, newest: 0, old: (0, 0), since: now }
+    const fn new(now: Instant, carries: Carries) -> Self {
+        let most = 2 * carries.resets();
+        Self { most, spare: most, newest: 0, old: (0, 0), since: now }
     }
 
     fn opened(&mut self, stream: u32) {
         if stream > self.newest {
             self.newest = stream;
-            self.spare = (2 * MOST_RESETS).min(self.spare + 1);
+            self.spare = self.most.min(self.spare + 1);
         }
     }
 
@@ -212,7 +226,7 @@ impl Requests {
             self.old = (if passed < 2 * EARLY { self.old.1 } else { self.newest }, self.newest);
             self.since = now;
         }
-        if self.resets == Resets::Free || stream <= self.old.0 {
+        if stream <= self.old.0 {
             return true;
         }
         let left = self.spare.checked_sub(2);
@@ -222,132 +236,4 @@ impl Requests {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOAWAY: u8 = 7;
-    const WINDOW_UPDATE: u8 = 8;
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: usize) -> Vec<u8> {
-        let mut frame = (payload as u32).to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.resize(HEAD + payload, 0);
-        frame
-    }
-
-    fn client(now: Instant) -> Frames {
-        Frames { skip: 0, ..Frames::of_client(now, Resets::Bounded) }
-    }
-
-    /// How many of `frames` are passed until one is too many.
-    fn passed(frames: &mut Frames, now: Instant, one: &[u8]) -> u64 {
-        (0..2 * MOST_IDLE).find(|_| frames.judge(one, now).is_err()).unwrap_or(2 * MOST_IDLE)
-    }
-
-    #[test]
-    fn frames_that_move_nothing_have_an_end() {
-        let now = Instant::now();
-        for (kind, payload) in
-            [(PING, 8), (SETTINGS, 0), (2, 5), (GOAWAY, 8), (WINDOW_UPDATE, 4), (99, 20)]
-        {
-            let one = frame(kind, 0, 0, payload);
-            assert_eq!(passed(&mut client(now), now, &one), MOST_IDLE, "{kind}");
-            assert_eq!(passed(&mut Frames::of_server(now), now, &one), MOST_IDLE, "{kind}");
-        }
-        for (kind, payload) in [(DATA, 1), (HEADERS, 9), (CONTINUATION, 9)] {
-            let one = frame(kind, 0, 1, payload);
-            assert_eq!(passed(&mut client(now), now, &one), 2 * MOST_IDLE, "{kind}");
-        }
-    }
-
-    #[test]
-    fn answers_do_not_pay_for_a_flood_and_responses_do() {
-        let now = Instant::now();
-        let (ping, update) = (frame(PING, 0, 0, 8), frame(WINDOW_UPDATE, 0, 1, 4));
-        let mut frames = client(now);
-        let answered = (0..2 * MOST_IDLE).find(|_| {
-            let over = frames.judge(&ping, now).is_err();
-            frames.sent(PONG as usize);
-            over
-        });
-        assert_eq!(answered, Some(MOST_IDLE));
-        let mut frames = client(now);
-        for _ in 0..3 * MOST_IDLE {
-            frames.judge(&[update.as_slice(), &update].concat(), now).unwrap();
-            frames.sent(15);
-        }
-    }
-
-    #[test]
-    fn time_pays_for_pings() {
-        let mut now = Instant::now();
-        let mut frames = client(now);
-        assert_eq!(passed(&mut frames, now, &frame(PING, 0, 0, 8)), MOST_IDLE);
-        let mut frames = client(now);
-        for _ in 0..3 * MOST_IDLE {
-            now += Duration::from_millis(1);
-            frames.judge(&frame(PING, 0, 0, 8), now).unwrap();
-        }
-    }
-
-    /// How many requests are reset until it is too many, of `each` in `every` so long after they
-    /// were opened.
-    fn resets(each: u32, every: u32, after: Duration, resets: Resets) -> Option<u32> {
-        let mut now = Instant::now();
-        let mut frames = Frames { skip: 0, ..Frames::of_client(now, resets) };
-        (0..20_000).find(|request| {
-            frames.judge(&frame(HEADERS, 5, 2 * request + 1, 9), now).unwrap();
-            now += after;
-            request % every < each
-                && frames.judge(&frame(RST_STREAM, 0, 2 * request + 1, 4), now).is_err()
-        })
-    }
-
-    #[test]
-    fn resetting_early_has_an_end_unless_as_many_requests_are_not() {
-        let at_once = Duration::from_millis(1);
-        let cases = [
-            (1, 1, at_once, Resets::Bounded, true),
-            (9, 10, at_once, Resets::Bounded, true),
-            (1, 2, at_once, Resets::Bounded, false),
-            (1, 1, 2 * EARLY, Resets::Bounded, false),
-            (1, 1, at_once, Resets::Free, false),
-        ];
-        for (each, every, after, bound, ends) in cases {
-            let ended = resets(each, every, after, bound);
-            assert_eq!(ended.is_some(), ends, "{each} of {every} after {after:?}: {ended:?}");
-        }
-        let ended = resets(1, 1, Duration::ZERO, Resets::Bounded).unwrap();
-        assert!(ended <= 2 * MOST_RESETS, "{ended}");
-    }
-
-    #[test]
-    fn what_is_too_much_is_told_at_the_end_of_its_frame_however_it_is_cut() {
-        let now = Instant::now();
-        let one = frame(PING, 0, 0, 8);
-        let spent = || {
-            let mut frames = client(now);
-            (0..MOST_IDLE).for_each(|_| frames.judge(&one, now).unwrap());
-            frames
-        };
-        let what = "frames that move nothing";
-        let two = [one.as_slice(), &one].concat();
-        assert_eq!(spent().judge(&two, now), Err(Excess { good: one.len(), what }));
-        for cut in 1..one.len() {
-            let mut frames = spent();
-            frames.judge(&one[..cut], now).unwrap();
-            let good = one.len() - cut;
-            assert_eq!(frames.judge(&two[cut..], now), Err(Excess { good, what }), "{cut}");
-        }
-    }
-
-    #[test]
-    fn the_preface_is_no_frame() {
-        let now = Instant::now();
-        let mut frames = Frames::of_client(now, Resets::Bounded);
-        let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(HEADERS, 4, 7, 1)];
-        frames.judge(&bytes.concat(), now).unwrap();
-        assert_eq!(frames.requests.unwrap().newest, 7);
-    }
-}
+mod tests;

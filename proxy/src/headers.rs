@@ -6,7 +6,7 @@ use http::header::{
     TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue};
-use model::headers::RESERVED;
+use model::headers::{HOPS, RESERVED};
 
 /// Fields that end at each hop whether `Connection` names them or not (RFC 9110 §7.6.1).
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -20,6 +20,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     UPGRADE,
     EXPECT,
 ];
+
+/// How often a request may go through the mesh.
+pub const MAX_HOPS: u8 = 8;
 
 /// Fields that `Connection` cannot take away: framing, routing and the end-to-end trailers.
 const NOT_NOMINABLE: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TRAILER];
@@ -56,6 +59,12 @@ pub fn strip_reserved(headers: &mut HeaderMap) {
     for name in strange {
         headers.remove(name);
     }
+}
+
+/// How often a request has gone through the mesh, as its [`HOPS`] say; 0 where they say nothing.
+pub fn hops(headers: &HeaderMap) -> u8 {
+    let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
+    headers.get_all(HOPS).iter().filter_map(number).max().unwrap_or(0)
 }
 
 /// Whether a name begins with `x-pillion-`, where `_` counts as `-`.
@@ -138,6 +147,22 @@ mod tests {
         ]);
         strip_reserved(&mut map);
         assert_eq!(names(&map), ["x-forwarded-for"]);
+    }
+
+    #[test]
+    fn the_most_hops_count() {
+        let cases: [(&[&str], u8); 6] = [
+            (&[], 0),
+            (&["3"], 3),
+            (&["3", "7"], 7),
+            (&["x"], 0),
+            (&["-1", "2"], 2),
+            (&["999"], 0),
+        ];
+        for (values, expected) in cases {
+            let fields: Vec<_> = values.iter().map(|value| ("x-pillion-hops", *value)).collect();
+            assert_eq!(hops(&headers(&fields)), expected, "{values:?}");
+        }
     }
 
     #[test]

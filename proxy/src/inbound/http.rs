@@ -130,6 +130,7 @@ impl Target {
 
 /// Leaves only what the application may see, and tells it who calls.
 fn clean(fields: &mut HeaderMap, caller: &Caller) {
+    let hops = headers::hops(fields);
     headers::strip_hop_by_hop(fields);
     headers::strip_reserved(fields);
     fields.remove(HOST);
@@ -137,6 +138,7 @@ fn clean(fields: &mut HeaderMap, caller: &Caller) {
         && let Ok(peer) = HeaderValue::from_str(peer.as_str())
     {
         fields.insert(names::PEER, peer);
+        fields.insert(names::HOPS, HeaderValue::from(u16::from(hops)));
     }
 }
 

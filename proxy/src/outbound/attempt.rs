@@ -56,14 +56,22 @@ pub struct Outgoing {
     uri: Uri,
     host: HeaderValue,
     headers: HeaderMap,
+    /// How often the request has gone through the mesh.
+    hops: u8,
     /// What the client spoke, and the application will be spoken to in.
     http2: bool,
     body: Option<Replay>,
 }
 
 impl Outgoing {
-    /// The request of `parts` for `wanted`.
-    pub fn new(parts: Parts, wanted: &Authority, body: Option<Upload>, mesh: &Mesh) -> Self {
+    /// The request of `parts` for `wanted`, which has gone through the mesh `hops` times.
+    pub fn new(
+        parts: Parts,
+        hops: u8,
+        wanted: &Authority,
+        body: Option<Upload>,
+        mesh: &Mesh,
+    ) -> Self {
         let host = parts.headers.get(HOST).cloned();
         let authority = HeaderValue::from_str(&wanted.to_string()).ok().or(host);
         Self {
@@ -72,6 +80,7 @@ impl Outgoing {
             // invariant: what was parsed as an authority is text that a header can hold.
             host: authority.unwrap_or_else(|| HeaderValue::from_static("")),
             headers: parts.headers,
+            hops,
             http2: parts.version == Version::HTTP_2,
             body: body.map(|body| Replay::new(body, Arc::clone(&mesh.replay_bytes))),
         }
@@ -266,6 +275,7 @@ impl Attempt<'_> {
             headers.insert(names::PORT, HeaderValue::from(self.endpoint.key.target));
             let spoken = if self.outgoing.http2 { "h2" } else { "http/1.1" };
             headers.insert(names::PROTOCOL, HeaderValue::from_static(spoken));
+            headers.insert(names::HOPS, HeaderValue::from(u16::from(self.outgoing.hops) + 1));
         }
         let http2 = meshed || self.outgoing.http2;
         target::write(&mut request, &self.outgoing.uri, &self.outgoing.host, http2)?;

@@ -19,7 +19,7 @@ use crate::body::Body;
 use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
-use crate::headers;
+use crate::headers::{self, MAX_HOPS};
 use crate::received::Received;
 use crate::target;
 use crate::telemetry::metrics::Direction;
@@ -49,6 +49,11 @@ async fn forward(
     let destination = via.find(&worker.mesh, &wanted).await?;
     exchange.service = Some(destination.label());
 
+    let hops = headers::hops(&parts.headers);
+    if hops >= MAX_HOPS {
+        let detail = format!("it has gone through the mesh {hops} times");
+        return Err(ProxyError::new(ErrorCode::LoopDetected, detail));
+    }
     headers::strip_hop_by_hop(&mut parts.headers);
     headers::strip_reserved(&mut parts.headers);
 
@@ -58,7 +63,7 @@ async fn forward(
     limit.inspect(|limit| forward.timeouts.shorten(*limit));
 
     let body = (!body.is_end_stream()).then(|| Upload::new(body, &parts));
-    let outgoing = Outgoing::new(parts, &wanted, body, &worker.mesh);
+    let outgoing = Outgoing::new(parts, hops, &wanted, body, &worker.mesh);
     let response = match upgrade {
         Some(upgrade) => upgrade::send(worker, exchange, &forward, upgrade, &outgoing).await,
         None => attempt::send(worker, exchange, &forward, outgoing).await,

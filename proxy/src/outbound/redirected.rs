@@ -118,7 +118,7 @@ async fn detect(
 async fn speaks(upstream: &mut Upstream, said: &mut BytesMut) {
     let read = upstream.io.read_buf(said).await;
     if read.is_ok() && is_settings(said) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 use crate::body::Body;
-use crate::frames::{Frames, Resets};
+use crate::frames::{Carries, Frames};
 use crate::guard::Guard;
 use crate::headers;
 use crate::received::{Received, Stream};
@@ -38,8 +38,8 @@ pub struct Limits {
     reader: Duration,
     /// How long it may send nothing of a body before the response begins.
     body: Duration,
-    /// Whether it is counted how many of its requests it resets.
-    resets: Resets,
+    /// Whose requests it carries.
+    carries: Carries,
     /// How many requests it may reset before they are looked at.
     unseen_resets: usize,
     /// Whether a stream may become a WebSocket (RFC 8441).
@@ -51,14 +51,18 @@ impl Limits {
     pub const CLIENT: Self = Self {
         reader: READER_TIMEOUT,
         body: upload::IDLE,
-        resets: Resets::Bounded,
+        carries: Carries::Own,
         unseen_resets: MAX_STREAMS as usize,
         websocket: true,
     };
 
     /// For another sidecar, which carries the requests of many.
-    pub const SIDECAR: Self =
-        Self { resets: Resets::Free, unseen_resets: 1_000, websocket: false, ..Self::CLIENT };
+    pub const SIDECAR: Self = Self {
+        carries: Carries::Many,
+        unseen_resets: 3 * MAX_STREAMS as usize,
+        websocket: false,
+        ..Self::CLIENT
+    };
 }
 
 /// Serves HTTP/2 until the client ends the connection, or until `leave` resolves and what runs
@@ -73,7 +77,7 @@ where
     H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let frames = Frames::of_client(Instant::now(), limits.resets);
+    let frames = Frames::of_client(Instant::now(), limits.carries);
     let guarded = Guard::new(io, frames, limits.reader);
     let mut connection = settings(limits).handshake::<_, Bytes>(guarded).await?;
     let lost = keepalive::lost(connection.ping_pong());
@@ -195,3 +199,6 @@ fn grant(
     let _ = tell.send(Tunnel::new(send, receive));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

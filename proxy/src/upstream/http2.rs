@@ -24,6 +24,11 @@ use crate::server::{
     SEND_BUFFER, STREAM_WINDOW,
 };
 
+/// What all streams may be sent ahead of their readers. It is more than their windows come to, for
+/// h2 takes it for the measure of how many small pieces may wait: half of it, at 256 bytes each. A
+/// few readers that stall on many messages must not end the connection.
+const SHARED_WINDOW: u32 = 4 * CONNECTION_WINDOW;
+
 /// Sends a request on a stream of its own.
 pub(super) async fn send(
     pool: &Arc<Shared>,
@@ -91,7 +96,7 @@ where
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(SHARED_WINDOW)
         .initial_max_send_streams(MAX_STREAMS as usize)
         .max_header_list_size(MAX_HEAD as u32)
         .max_send_buf_size(SEND_BUFFER)

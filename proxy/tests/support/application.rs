@@ -34,7 +34,7 @@ pub(crate) struct Counts {
     /// Requests at this moment, and the most there ever were.
     pub(crate) open: AtomicUsize,
     pub(crate) most: AtomicUsize,
-    /// Bytes of responses that it got rid of.
+    /// Bytes of much that it got rid of.
     pub(crate) sent: AtomicUsize,
     /// Requests that it read whole, with their trailers.
     pub(crate) whole: Mutex<Vec<(Request<()>, HeaderMap)>>,
@@ -105,7 +105,12 @@ async fn answer(
     let open = Open::new(Arc::clone(&counts));
     let (parts, mut body) = request.into_parts();
     let answer = |piece: usize, left| {
-        Ok(Response::new(Answer { piece: Bytes::from(vec![b'a'; piece]), left, _open: open }))
+        Ok(Response::new(Answer {
+            piece: Bytes::from(vec![b'a'; piece]),
+            left,
+            much: left == LARGE,
+            open,
+        }))
     };
     match parts.uri.path() {
         "/hold" => pending().await,
@@ -128,7 +133,8 @@ async fn answer(
 struct Answer {
     piece: Bytes,
     left: usize,
-    _open: Open,
+    much: bool,
+    open: Open,
 }
 
 impl Body for Answer {
@@ -144,7 +150,9 @@ impl Body for Answer {
         }
         let piece = self.piece.clone();
         self.left = self.left.saturating_sub(piece.len());
-        self._open.0.sent.fetch_add(piece.len(), Ordering::SeqCst);
+        if self.much {
+            self.open.0.sent.fetch_add(piece.len(), Ordering::SeqCst);
+        }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 }

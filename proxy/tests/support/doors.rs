@@ -5,11 +5,62 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use model::service::MeshPeer;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::Sidecar;
+use super::application::Application;
 use super::frames::{Client, Ended, plain};
-use crate::control_plane::ControlPlane;
+use super::{Sidecar, endpoint, service};
+use crate::control_plane::{ControlPlane, Stream};
+
+/// A sidecar before an application, with what must live as long.
+pub(crate) struct House {
+    pub(crate) sidecar: Sidecar,
+    pub(crate) application: Application,
+    _control_plane: ControlPlane,
+    _stream: Stream,
+    pub(crate) doors: [Door; 3],
+}
+
+impl House {
+    pub(crate) fn new(address: [u8; 4]) -> Self {
+        let mut control_plane = ControlPlane::start();
+        let application = Application::start(address);
+        let (sidecar, stream) =
+            Sidecar::in_front_of(&mut control_plane, address, application.address, "http2");
+        let doors = Door::all(&control_plane, &sidecar, application.address);
+        Self { sidecar, application, _control_plane: control_plane, _stream: stream, doors }
+    }
+}
+
+/// Two sidecars: what one's clients send goes to the other's application through the mesh.
+pub(crate) struct Pair {
+    pub(crate) client: Sidecar,
+    pub(crate) server: Sidecar,
+    pub(crate) application: Application,
+    _control_plane: ControlPlane,
+    _streams: [Stream; 2],
+}
+
+impl Pair {
+    pub(crate) fn new(address: [u8; 4]) -> Self {
+        let mut control_plane = ControlPlane::start();
+        let application = Application::start(address);
+        let (server, at_server) =
+            Sidecar::in_front_of(&mut control_plane, address, application.address, "http2");
+        let [a, b, c, d] = address;
+        let client = Sidecar::start(&control_plane, [a, b, c, d + 1], &[]);
+        let mut at_client = control_plane.accept();
+        let identity = control_plane.identity("shop", "test");
+        let peer = MeshPeer::pillion(15008, identity);
+        let endpoint = endpoint(application.address, Some(peer));
+        at_client.update(vec![service("shop/api", vec![endpoint])], vec![]);
+        at_client.acknowledged();
+        client.wait_until_ready();
+        let _streams = [at_server, at_client];
+        Self { client, server, application, _control_plane: control_plane, _streams }
+    }
+}
 
 /// Fields of a request.
 pub(crate) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
@@ -100,7 +151,7 @@ pub(crate) fn borrowed(fields: &Fields) -> Vec<(&[u8], &[u8])> {
 /// A client that behaves well on a connection of its own, for as long as others do not.
 pub(crate) struct Neighbour {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<usize>,
+    thread: JoinHandle<()>,
 }
 
 impl Neighbour {
@@ -110,20 +161,18 @@ impl Neighbour {
         let mut client = door.connect();
         let thread = std::thread::spawn(move || {
             let mut served = 0;
-            while !stopped.load(Ordering::SeqCst) {
+            while served == 0 || !stopped.load(Ordering::SeqCst) {
                 let stream = door.open(&mut client, "GET", "/x", true);
                 assert_eq!(client.wait(stream), Ended::Answered("whole".into()), "a neighbour");
                 served += 1;
             }
-            served
         });
         Self { stop, thread }
     }
 
-    /// All its requests were served, and there were some.
-    pub(crate) fn is_well(self) {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+    /// All its requests were served, at least one.
+    pub(crate) fn ends_well(self) {
         self.stop.store(true, Ordering::SeqCst);
-        assert!(self.thread.join().unwrap() > 0, "the neighbour was served");
+        self.thread.join().unwrap();
     }
 }

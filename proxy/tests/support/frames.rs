@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use super::PATIENCE;
 use super::raw::connect;
@@ -20,6 +21,9 @@ pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
+
+/// The setting of RFC 9113 §6.5.2 for pushed responses.
+pub(crate) const ENABLE_PUSH: u16 = 2;
 
 /// The setting of RFC 9113 §6.5.2 for the window of each stream.
 pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
@@ -94,6 +98,14 @@ impl Client {
         stream
     }
 
+    /// Opens a stream with the fields of `block` and no body, and gives its number.
+    pub(crate) fn open_block(&mut self, block: &[u8]) -> u32 {
+        let stream = self.next;
+        self.next += 2;
+        self.frame(HEADERS, END_HEADERS | END_STREAM, stream, block);
+        stream
+    }
+
     /// A block of fields, at the beginning or the end of a stream.
     pub(crate) fn headers(&mut self, stream: u32, fields: &[(&[u8], &[u8])], end: bool) {
         let flags = END_HEADERS | if end { END_STREAM } else { 0 };
@@ -108,7 +120,11 @@ impl Client {
     pub(crate) fn wait(&mut self, stream: u32) -> Ended {
         let mut body = Vec::new();
         let mut goaway = None;
+        let begun = Instant::now();
         loop {
+            if begun.elapsed() > PATIENCE {
+                return Ended::Open;
+            }
             let came = match self.read() {
                 Ok(came) => came,
                 Err(error) if is_late(&error) => return Ended::Open,
@@ -119,8 +135,17 @@ impl Client {
                 SETTINGS if came.flags == 0 => {
                     self.frame(SETTINGS, 1, 0, &[]);
                 }
+                PING if came.flags == 0 => {
+                    self.frame(PING, 1, 0, &came.payload);
+                }
                 RST_STREAM if came.stream == stream => return Ended::Reset(came.number(0)),
-                DATA if came.stream == stream => body.extend_from_slice(&came.payload),
+                DATA if !came.payload.is_empty() => {
+                    let length = u32::try_from(came.payload.len()).unwrap();
+                    self.frame(WINDOW_UPDATE, 0, 0, &length.to_be_bytes());
+                    if came.stream == stream {
+                        body.extend_from_slice(&came.payload);
+                    }
+                }
                 _ => {}
             }
             let ended = came.kind <= HEADERS && came.flags & END_STREAM != 0;
@@ -138,6 +163,13 @@ impl Client {
     /// Sends bytes as they are; says whether the other side still takes any.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> bool {
         self.wire.write_all(bytes).and_then(|()| self.wire.flush()).is_ok()
+    }
+
+    /// What comes where no frames do.
+    pub(crate) fn read_bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.wire.read_exact(&mut bytes).unwrap();
+        bytes
     }
 
     /// The next frame.

@@ -7,6 +7,7 @@ pub(crate) mod doors;
 pub(crate) mod frames;
 pub(crate) mod origin;
 pub(crate) mod raw;
+pub(crate) mod upstream;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};

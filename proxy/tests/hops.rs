@@ -1,0 +1,63 @@
+//! A request that comes back to where it was: row 83 of the catalogue of bad inputs.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what is wrong by failing
+
+mod control_plane;
+mod support;
+
+use std::net::{IpAddr, SocketAddr};
+
+use control_plane::ControlPlane;
+use model::service::MeshPeer;
+use support::origin::Origin;
+use support::{Sidecar, endpoint, raw, service};
+
+/// The requests to `x`, with these fields, of which the application knows the last.
+fn request(fields: &str) -> String {
+    format!("GET /x HTTP/1.1\r\nhost: api\r\nconnection: close\r\n{fields}\r\n")
+}
+
+fn hops(request: &str) -> Option<String> {
+    let line = request.lines().find(|line| line.starts_with("x-pillion-hops:"))?;
+    Some(format!("{line}\r\n"))
+}
+
+#[test]
+fn a_request_that_its_applications_pass_on_in_circles_is_stopped() {
+    let address = [127, 10, 81, 2];
+    let outbound = SocketAddr::new(IpAddr::from(address), 15001);
+    // The application asks the Service that it is of, with the headers that it was sent.
+    let origin = Origin::scripted(address, move |asked| {
+        let fields = hops(asked).expect("the application sees how far the request has come");
+        (raw::send(outbound, request(&fields).as_bytes()).bytes, true)
+    });
+    let mut control_plane = ControlPlane::start();
+    let (sidecar, mut stream) = Sidecar::before(&mut control_plane, &origin);
+    let peer = MeshPeer { port: 15008, identity: control_plane.identity("shop", "test") };
+    stream.update(vec![service("shop/api", vec![endpoint(origin.address, Some(peer))])], vec![]);
+    stream.acknowledged();
+
+    let answer = raw::send(sidecar.outbound(), request("").as_bytes());
+    assert_eq!(answer.statuses(), [508], "{answer:?}");
+    assert!(answer.text().contains("pillion: loop_detected: "), "{answer:?}");
+    let requests: usize = origin.take().iter().map(|seen| seen.requests).sum();
+    assert_eq!(requests, 8);
+}
+
+#[test]
+fn nobody_outside_of_the_mesh_counts_hops_or_sees_them() {
+    let origin = Origin::friendly([127, 10, 82, 2]);
+    let mut control_plane = ControlPlane::start();
+    let (sidecar, _stream) = Sidecar::before(&mut control_plane, &origin);
+    for (port, fields) in [
+        (sidecar.inbound(), "x-pillion-hops: 8\r\n"),
+        (sidecar.inbound(), "x_pillion_hops: 8\r\n"),
+        // The endpoint is not in the mesh.
+        (sidecar.outbound(), "x-pillion-hops: 7\r\n"),
+        (sidecar.outbound(), ""),
+    ] {
+        let answer = raw::send(port, request(fields).as_bytes());
+        assert_eq!(answer.statuses(), [200], "{port} {fields}");
+        assert!(!origin.take_text().contains("hops"), "{port} {fields}");
+    }
+}
