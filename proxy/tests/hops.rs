@@ -33,7 +33,7 @@ fn a_request_that_its_applications_pass_on_in_circles_is_stopped() {
     });
     let mut control_plane = ControlPlane::start();
     let (sidecar, mut stream) = Sidecar::before(&mut control_plane, &origin);
-    let peer = MeshPeer { port: 15008, identity: control_plane.identity("shop", "test") };
+    let peer = MeshPeer::pillion(15008, control_plane.identity("shop", "test"));
     stream.update(vec![service("shop/api", vec![endpoint(origin.address, Some(peer))])], vec![]);
     stream.acknowledged();
 
