@@ -32,8 +32,7 @@ fn sidecar_of(
     let sidecar = Sidecar::start(control_plane, address, &[]);
     let mut stream = control_plane.accept();
     let identity = control_plane.identity("shop", "api");
-    let peer =
-        |at: &SocketAddr| mesh.then(|| MeshPeer { port: at.port(), identity: identity.clone() });
+    let peer = |at: &SocketAddr| mesh.then(|| MeshPeer::pillion(at.port(), identity.clone()));
     let endpoints =
         upstreams.iter().map(|upstream| endpoint(upstream.address, peer(&upstream.address)));
     stream.update(vec![service("shop/api", endpoints.collect())], vec![]);
