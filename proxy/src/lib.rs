@@ -21,6 +21,7 @@ pub mod inbound;
 pub mod mesh;
 pub mod opaque;
 pub mod outbound;
+pub mod proof;
 pub mod relay;
 pub mod replay;
 pub mod run;
