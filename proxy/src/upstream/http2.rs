@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use certs::Side;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
 use http::{Request, Response};
@@ -14,12 +15,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::code::ErrorCode;
 use rand::Rng;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
 
 use super::failure::{self, Used};
 use super::pool::{Peer, Shared, lock};
 use super::{Connection, connect};
 use crate::body::RequestBody;
 use crate::error::ProxyError;
+use crate::proof::Proof;
 use crate::server::{
     CONNECTION_WINDOW, MAX_HEAD, MAX_STREAMS, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW,
 };
@@ -50,6 +53,8 @@ struct Http2Connection {
     used: AtomicU32,
     opened: Instant,
     retire_at: Instant,
+    /// Set when what the peer proved holds no more.
+    retired: Arc<AtomicBool>,
 }
 
 /// One stream's place on a connection; free again when dropped.
@@ -129,7 +134,7 @@ async fn acquire(shared: &Arc<Shared>, peer: &Peer) -> Result<StreamGuard, Proxy
 
 impl Connections {
     fn least_busy(&mut self, now: Instant) -> Option<StreamGuard> {
-        self.open.retain(|connection| !connection.sender.is_closed() && now < connection.retire_at);
+        self.open.retain(|connection| connection.is_usable(now));
         let busy = |connection: &&Arc<Http2Connection>| connection.streams.load(Ordering::Relaxed);
         let least = self.open.iter().min_by_key(busy)?;
         if busy(&least) >= MAX_STREAMS && self.open.len() < MAX_CONNECTIONS {
@@ -162,14 +167,19 @@ impl Connections {
         self.open.retain(|connection| {
             let busy = connection.streams.load(Ordering::Relaxed) > 0;
             let used = now.saturating_duration_since(connection.last_used()) <= MAX_IDLE;
-            let usable = !connection.sender.is_closed() && now < connection.retire_at;
-            usable && (busy || used)
+            connection.is_usable(now) && (busy || used)
         });
         !self.open.is_empty() || self.opening.is_some()
     }
 }
 
 impl Http2Connection {
+    /// Whether it takes further requests.
+    fn is_usable(&self, now: Instant) -> bool {
+        let retired = now >= self.retire_at || self.retired.load(Ordering::Relaxed);
+        !retired && !self.sender.is_closed()
+    }
+
     /// Notes that the connection is in use at this moment, in seconds since it was opened.
     fn touch(&self) {
         let age = self.opened.elapsed().as_secs();
@@ -185,15 +195,16 @@ async fn open(shared: &Arc<Shared>, peer: &Peer) -> Result<Http2Connection, Prox
     let limit = shared.mesh.config.connect_timeout;
     match peer {
         Peer::Mesh(address, identity) => {
-            let own = shared.mesh.credentials()?.identity.not_after();
+            let credentials = shared.mesh.credentials()?;
             let config = shared.client_config(identity)?;
             let io = connect::mesh(*address, config, limit, &shared.mesh.metrics).await?;
-            let proved = io.get_ref().1.peer_certificates().unwrap_or_default();
-            let end = certs::peer_not_after(proved).map_or(own, |theirs| own.min(theirs));
-            handshake(peer, io, until_shortly_before(end)).await
+            let shown = io.get_ref().1.peer_certificates().unwrap_or_default();
+            let trust = shared.mesh.trust();
+            let proof = Proof::new(&credentials.identity, Side::Server, shown, trust);
+            handshake(peer, io, Some(proof)).await
         }
         Peer::Http1(address) | Peer::Http2(address) => {
-            handshake(peer, connect::tcp(*address, limit).await?, MAX_AGE).await
+            handshake(peer, connect::tcp(*address, limit).await?, None).await
         }
     }
 }
@@ -205,8 +216,12 @@ fn until_shortly_before(end: SystemTime) -> Duration {
     left.saturating_sub((left / 10).min(Duration::from_secs(1)))
 }
 
-/// HTTP/2 on `io`, which takes requests for `longest` and never for more than [`MAX_AGE`].
-async fn handshake<I>(peer: &Peer, io: I, longest: Duration) -> Result<Http2Connection, ProxyError>
+/// HTTP/2 on `io`, which takes requests while `proof` holds and never for more than [`MAX_AGE`].
+async fn handshake<I>(
+    peer: &Peer,
+    io: I,
+    proof: Option<Proof>,
+) -> Result<Http2Connection, ProxyError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -223,8 +238,11 @@ where
         .handshake(TokioIo::new(io))
         .await
         .map_err(|error| failure::of_request(&error, peer, Used::First))?;
+    let proved = proof.as_ref().map(|proof| until_shortly_before(proof.not_after()));
+    let retired = Arc::new(AtomicBool::new(false));
     // The requests on the connection hear how it ended; nobody else asks.
-    tokio::spawn(async move { drop(connection.await) });
+    let connection = connection.map(drop);
+    tokio::spawn(keep(connection, proof, Arc::clone(&retired)));
     let opened = Instant::now();
     let age = MAX_AGE.mul_f64(rand::rng().random_range(0.9..1.1));
     Ok(Http2Connection {
@@ -232,6 +250,27 @@ where
         streams: AtomicU32::new(0),
         used: AtomicU32::new(0),
         opened,
-        retire_at: opened + age.min(longest),
+        retire_at: opened + proved.map_or(age, |proved| age.min(proved)),
+        retired,
     })
+}
+
+/// Drives a connection: to its end, or until what its peer proved holds no more, and what runs on
+/// it then has had its time.
+async fn keep(
+    connection: impl Future<Output = ()>,
+    proof: Option<Proof>,
+    retired: Arc<AtomicBool>,
+) {
+    let Some(proof) = proof else { return connection.await };
+    let spent = async {
+        let over = proof.over().await;
+        retired.store(true, Ordering::Relaxed);
+        sleep(over.grace()).await;
+        tracing::info!(?over, "outbound: mesh connection cut");
+    };
+    tokio::select! {
+        () = connection => {}
+        () = spent => {}
+    }
 }
