@@ -19,6 +19,8 @@ pub mod bins;
 pub mod body;
 pub mod client;
 pub mod grpc;
+pub mod hole;
+pub mod link;
 pub mod load;
 pub mod mesh;
 pub mod metrics;

@@ -12,6 +12,7 @@ mod http;
 mod http_edges;
 mod http_wrong;
 mod invariants;
+mod machine;
 mod mtls;
 mod promtool;
 mod push;
