@@ -30,6 +30,10 @@ use crate::server::{
 /// Connections to one peer; past them, requests wait for a stream.
 const MAX_CONNECTIONS: usize = 8;
 
+/// Requests that wait for a stream of each of them. Past that the peer is not slow but stuck, and
+/// one more in the queue would help nobody.
+const MAX_WAITING: u32 = 128;
+
 /// After this time, give or take a tenth, a connection takes no more requests, so that
 /// certificates and endpoints that change are taken up.
 const MAX_AGE: Duration = Duration::from_secs(3600);
@@ -123,7 +127,7 @@ async fn acquire(shared: &Arc<Shared>, peer: &Peer) -> Result<StreamGuard, Proxy
             }
             // invariant: inserted above if it was not there.
             let Some(connections) = peers.get_mut(peer) else { continue };
-            if let Some(stream) = connections.least_busy(Instant::now()) {
+            if let Some(stream) = connections.least_busy(peer, Instant::now())? {
                 return Ok(stream);
             }
             connections.opening(shared, peer)
@@ -133,16 +137,23 @@ async fn acquire(shared: &Arc<Shared>, peer: &Peer) -> Result<StreamGuard, Proxy
 }
 
 impl Connections {
-    fn least_busy(&mut self, now: Instant) -> Option<StreamGuard> {
+    /// A place on the connection with the fewest streams; none where another connection is to be
+    /// opened.
+    fn least_busy(&mut self, peer: &Peer, now: Instant) -> Result<Option<StreamGuard>, ProxyError> {
         self.open.retain(|connection| connection.is_usable(now));
         let busy = |connection: &&Arc<Http2Connection>| connection.streams.load(Ordering::Relaxed);
-        let least = self.open.iter().min_by_key(busy)?;
-        if busy(&least) >= MAX_STREAMS && self.open.len() < MAX_CONNECTIONS {
-            return None;
+        let Some(least) = self.open.iter().min_by_key(busy) else { return Ok(None) };
+        let streams = busy(&least);
+        if streams >= MAX_STREAMS && self.open.len() < MAX_CONNECTIONS {
+            return Ok(None);
+        }
+        if streams >= MAX_STREAMS + MAX_WAITING {
+            let detail = format!("{peer}: {MAX_WAITING} requests wait for each connection");
+            return Err(ProxyError::new(ErrorCode::Overload, detail));
         }
         least.streams.fetch_add(1, Ordering::Relaxed);
         least.touch();
-        Some(StreamGuard(Arc::clone(least)))
+        Ok(Some(StreamGuard(Arc::clone(least))))
     }
 
     /// The connection that is being opened, by whoever asked first.
