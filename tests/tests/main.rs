@@ -17,6 +17,7 @@ mod mtls;
 mod promtool;
 mod push;
 mod resilience;
+mod roots;
 mod rotation;
 mod routes;
 mod shop;
