@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use model::inbound::Inbound;
 use model::name::{Label, ServiceName};
+use model::owner::Owner;
 use model::route::{Action, BackendTarget, ServiceRoutes};
 use wire::{Body, Encoded, Kind};
 
@@ -20,6 +21,7 @@ pub struct Publication {
     services: HashMap<ServiceName, Arc<Published>>,
     routes: HashMap<ServiceName, Scoped>,
     inbound: HashMap<IpAddr, Arc<Published>>,
+    owners: HashMap<IpAddr, Arc<Published>>,
 }
 
 /// One resource.
@@ -42,7 +44,7 @@ impl Publication {
     /// The publication after this one; `None` when nothing differs. Resources that did not
     /// change are shared with this one, not made again.
     pub fn next(&self, translation: Translation) -> Option<Self> {
-        let Translation { services, routes, inbound, problems: _ } = translation;
+        let Translation { services, routes, inbound, owners, problems: _ } = translation;
         let next = Self {
             number: self.number + 1,
             services: services
@@ -59,6 +61,13 @@ impl Publication {
                 .map(|(address, inbound)| {
                     let before = self.inbound.get(&address);
                     (address, reuse(before, &address.to_string(), Body::Inbound(inbound)))
+                })
+                .collect(),
+            owners: owners
+                .into_iter()
+                .map(|(address, owner)| {
+                    let before = self.owners.get(&address);
+                    (address, reuse(before, &address.to_string(), Body::Address(owner)))
                 })
                 .collect(),
         };
@@ -100,20 +109,27 @@ impl Publication {
         self.inbound.get(&address).cloned().unwrap_or_else(nothing)
     }
 
+    /// Who has this address.
+    pub fn owner(&self, address: IpAddr) -> Option<&Arc<Published>> {
+        self.owners.get(&address)
+    }
+
     /// How many resources of each kind there are.
-    pub fn counts(&self) -> [(Kind, usize); 3] {
+    pub fn counts(&self) -> [(Kind, usize); 4] {
         let routes = self.routes.values();
         let routes = routes.map(|of| usize::from(of.producer.is_some()) + of.consumers.len()).sum();
         [
             (Kind::Service, self.services.len()),
             (Kind::Routes, routes),
             (Kind::Inbound, self.inbound.len()),
+            (Kind::Address, self.owners.len()),
         ]
     }
 
     fn is_same(&self, other: &Self) -> bool {
         same(&self.services, &other.services, Arc::ptr_eq)
             && same(&self.inbound, &other.inbound, Arc::ptr_eq)
+            && same(&self.owners, &other.owners, Arc::ptr_eq)
             && same(&self.routes, &other.routes, |a, b| {
                 let producers = match (&a.producer, &b.producer) {
                     (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -145,7 +161,13 @@ fn reuse(before: Option<&Arc<Published>>, name: &str, body: Body) -> Arc<Publish
 }
 
 fn leads_to(body: &Body) -> Vec<ServiceName> {
-    let Body::Routes(routes) = body else { return Vec::new() };
+    let routes = match body {
+        Body::Routes(routes) => routes,
+        Body::Address(Owner::Service(name)) => return vec![name.clone()],
+        Body::Service(_) | Body::Inbound(_) | Body::Address(Owner::Workload(_)) => {
+            return Vec::new();
+        }
+    };
     let rules = routes.routes.iter().flat_map(|route| &route.rules);
     let backends = rules.flat_map(|rule| match &rule.action {
         Action::Forward(backends) => backends.as_slice(),

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 /// Connections that the kernel holds for us before `accept`.
 const BACKLOG: i32 = 4096;
@@ -42,14 +43,64 @@ pub fn tcp(
     open(address).map_err(|source| ListenError { address, what, setting, source })
 }
 
+/// As [`tcp`], on each of `addresses`; a family that this machine does not have is left out, as
+/// long as there is another.
+///
+/// # Errors
+/// As [`tcp`], for the first that fails otherwise, or when none is left.
+pub fn tcp_on_all(
+    addresses: &[SocketAddr],
+    what: &'static str,
+    setting: &'static str,
+) -> Result<Vec<TcpListener>, ListenError> {
+    let mut opened = Vec::new();
+    let mut missing = None;
+    for address in addresses {
+        match tcp(*address, what, setting) {
+            Ok(listener) => opened.push(listener),
+            Err(error) if address.ip().is_unspecified() && error.is_family_missing() => {
+                missing = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if opened.is_empty() => Err(error),
+        _ => Ok(opened),
+    }
+}
+
+impl ListenError {
+    /// EAFNOSUPPORT, or EADDRNOTAVAIL where the family is switched off.
+    fn is_family_missing(&self) -> bool {
+        const EAFNOSUPPORT: i32 = 97;
+        self.source.raw_os_error() == Some(EAFNOSUPPORT)
+            || self.source.kind() == io::ErrorKind::AddrNotAvailable
+    }
+}
+
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // IPv4 has a socket of its own, so that a peer's address is what it looks like.
+        socket.set_only_v6(true)?;
+    }
     // A restart may bind while connections of the process before it linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    socket.set_tcp_keepalive(&keepalive())?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Connections inherit it: one whose other end is gone without a word is found out in about two
+/// minutes, however long it has been idle.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4)
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ catalogue! {
     RouteBackendInvalid = "route_backend_invalid", Config, 500, 14;
     /// The route asks for something this version does not do.
     RouteUnsupported = "route_unsupported", Config, 500, 12;
+    /// The address is outside of the mesh, and policy (or what the address is) forbids to go there.
+    EgressDenied = "egress_denied", Config, 403, 7;
     /// The inbound sidecar knows no application port of this number.
     PortDenied = "port_denied", Config, 403, 7;
     /// The Service has no ready endpoint.
@@ -113,7 +115,7 @@ catalogue! {
     RequestTimeout = "request_timeout", Upstream, 504, 4;
     /// The route's timeout for one attempt ran out, and there was no further attempt.
     AttemptTimeout = "attempt_timeout", Upstream, 504, 4;
-    /// The control plane did not answer for a Service not asked for before.
+    /// The control plane did not answer for a Service or an address not asked for before.
     DiscoveryTimeout = "discovery_timeout", Proxy, 503, 14;
     /// This sidecar has no valid certificate.
     IdentityMissing = "identity_missing", Proxy, 503, 14;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::load::Load;
 use crate::outlier::Health;
-use crate::service::MeshPeer;
+use crate::service::{MeshPeer, MeshProtocol};
 
 /// What makes an endpoint the same one across publications. Live state is carried over by it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -32,6 +32,14 @@ pub struct Endpoint {
     pub load: Load,
     /// Failures and ejection.
     pub health: Health,
+}
+
+impl EndpointKey {
+    /// Whether one of our own sidecars stands in front of it, which takes requests as streams and
+    /// whose word on errors counts.
+    pub fn is_pillion(&self) -> bool {
+        self.mesh.as_ref().is_some_and(|mesh| mesh.protocol == MeshProtocol::Pillion)
+    }
 }
 
 impl Endpoint {

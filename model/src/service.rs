@@ -75,4 +75,24 @@ pub struct MeshPeer {
     pub port: u16,
     /// The identity it must prove.
     pub identity: SpiffeId,
+    /// What it takes.
+    pub protocol: MeshProtocol,
+}
+
+/// What a sidecar takes on its mesh port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MeshProtocol {
+    /// Requests as streams, and tunnels: one of ours.
+    #[default]
+    Pillion,
+    /// Tunnels only (HBONE): a proxy of another mesh with the same trust root.
+    Hbone,
+}
+
+impl MeshPeer {
+    /// One of our own sidecars.
+    pub const fn pillion(port: u16, identity: SpiffeId) -> Self {
+        Self { port, identity, protocol: MeshProtocol::Pillion }
+    }
 }

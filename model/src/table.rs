@@ -13,8 +13,9 @@ use crate::budget::RetryBudget;
 use crate::endpoint::{Endpoint, EndpointKey};
 use crate::inbound::{Inbound, InboundPort};
 use crate::name::ServiceName;
+use crate::owner::Owner;
 use crate::route::{Router, ServiceRoutes};
-use crate::service::{Protocol, Service, ServicePort};
+use crate::service::{MeshPeer, Protocol, Service, ServicePort};
 
 /// What the control plane published to this sidecar, last good of each.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,10 @@ pub struct Resources {
     pub routes: BTreeMap<ServiceName, Arc<ServiceRoutes>>,
     /// Services asked for that do not exist.
     pub absent: BTreeSet<ServiceName>,
+    /// Who has the addresses asked for.
+    pub owners: BTreeMap<IpAddr, Arc<Owner>>,
+    /// Addresses asked for that nobody in the mesh has.
+    pub nobody: BTreeSet<IpAddr>,
     /// The sidecar's own workload.
     pub inbound: Inbound,
     /// The publication that this is.
@@ -37,6 +42,8 @@ pub struct Table {
     services: HashMap<ServiceName, Arc<ServiceEntry>>,
     absent: HashSet<ServiceName>,
     addresses: HashMap<IpAddr, ServiceName>,
+    owners: HashMap<IpAddr, OwnerEntry>,
+    nobody: HashSet<IpAddr>,
     inbound: Vec<InboundEntry>,
     publication: u64,
 }
@@ -57,6 +64,40 @@ pub enum Lookup<'a> {
     Known(&'a Arc<ServiceEntry>),
     /// The control plane said that it does not exist.
     Absent,
+    /// The control plane was not asked, or has not answered yet.
+    NotAsked,
+}
+
+/// A workload that is reached by its own address.
+#[derive(Debug)]
+pub struct WorkloadEntry {
+    /// Its name, for people.
+    pub name: Arc<str>,
+    /// Its sidecar; `None` where it is not in the mesh.
+    pub mesh: Option<MeshPeer>,
+    /// Its ports that a Service names.
+    pub ports: Vec<InboundEntry>,
+    /// What may be spent on retries towards it.
+    pub budget: RetryBudget,
+    /// As published.
+    owner: Arc<Owner>,
+}
+
+#[derive(Debug)]
+enum OwnerEntry {
+    Service(ServiceName),
+    Workload(Arc<WorkloadEntry>),
+}
+
+/// What the Table knows of an address.
+#[derive(Debug, Clone, Copy)]
+pub enum At<'a> {
+    /// It is a ClusterIP of this Service.
+    Service(&'a Arc<ServiceEntry>),
+    /// It is this workload's own.
+    Workload(&'a Arc<WorkloadEntry>),
+    /// The control plane said that nobody in the mesh has it.
+    Nobody,
     /// The control plane was not asked, or has not answered yet.
     NotAsked,
 }
@@ -108,6 +149,12 @@ impl Table {
             services,
             addresses,
             absent: resources.absent.iter().cloned().collect(),
+            owners: resources
+                .owners
+                .iter()
+                .map(|(at, owner)| (*at, OwnerEntry::build(previous.owners.get(at), owner, now)))
+                .collect(),
+            nobody: resources.nobody.iter().copied().collect(),
             inbound: resources.inbound.ports.iter().map(InboundEntry::new).collect(),
             publication: resources.publication,
         }
@@ -122,9 +169,15 @@ impl Table {
         }
     }
 
-    /// The Service that has this ClusterIP, among those subscribed to.
-    pub fn service_at(&self, address: IpAddr) -> Option<&ServiceName> {
-        self.addresses.get(&address)
+    /// What is known of an address.
+    pub fn at(&self, address: IpAddr) -> At<'_> {
+        let name = match (self.addresses.get(&address), self.owners.get(&address)) {
+            (Some(name), _) | (None, Some(OwnerEntry::Service(name))) => name,
+            (None, Some(OwnerEntry::Workload(workload))) => return At::Workload(workload),
+            (None, None) if self.nobody.contains(&address) => return At::Nobody,
+            (None, None) => return At::NotAsked,
+        };
+        self.services.get(name).map_or(At::NotAsked, At::Service)
     }
 
     /// Every Service in the Table, in no order.
@@ -151,6 +204,33 @@ impl Table {
 impl InboundEntry {
     fn new(port: &InboundPort) -> Self {
         Self { label: port.service.to_string().into(), port: port.clone() }
+    }
+}
+
+impl OwnerEntry {
+    fn build(before: Option<&Self>, owner: &Arc<Owner>, now: Instant) -> Self {
+        match (owner.as_ref(), before) {
+            (Owner::Service(name), _) => Self::Service(name.clone()),
+            (Owner::Workload(_), Some(Self::Workload(entry)))
+                if Arc::ptr_eq(&entry.owner, owner) =>
+            {
+                Self::Workload(Arc::clone(entry))
+            }
+            (Owner::Workload(workload), _) => Self::Workload(Arc::new(WorkloadEntry {
+                name: workload.name.as_str().into(),
+                mesh: workload.mesh.clone(),
+                ports: workload.ports.iter().map(InboundEntry::new).collect(),
+                budget: RetryBudget::new(now),
+                owner: Arc::clone(owner),
+            })),
+        }
+    }
+}
+
+impl WorkloadEntry {
+    /// The port of this number, where a Service names it.
+    pub fn port(&self, number: u16) -> Option<&InboundEntry> {
+        self.ports.iter().find(|entry| entry.port.port == number)
     }
 }
 
@@ -247,6 +327,7 @@ impl PortEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::owner::Workload;
     use crate::service::{Endpoint as Published, Target};
 
     fn name(text: &str) -> ServiceName {
@@ -307,7 +388,31 @@ mod tests {
         let table = Table::build(&Table::default(), &resources, Instant::now());
         assert!(matches!(table.service(&name("shop/gone")), Lookup::Absent));
         assert!(matches!(table.service(&name("shop/other")), Lookup::NotAsked));
-        assert_eq!(table.service_at("10.96.0.1".parse().unwrap()), Some(&name("shop/api")));
+    }
+
+    #[test]
+    fn an_address_is_a_services_a_workloads_nobodys_or_not_asked_for() {
+        let mut resources = resources(service(&[]));
+        let at = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let pod = Workload { name: "pod".into(), mesh: None, ports: vec![] };
+        let now = Instant::now();
+        let owners = [
+            (at(1), Owner::Service(name("shop/api"))),
+            (at(2), Owner::Workload(pod)),
+            (at(3), Owner::Service(name("shop/lost"))),
+        ];
+        resources.owners.extend(owners.map(|(address, owner)| (address, Arc::new(owner))));
+        resources.nobody.insert(at(4));
+        let table = Table::build(&Table::default(), &resources, now);
+        let of_cluster = table.at("10.96.0.1".parse().unwrap());
+        assert!(matches!(of_cluster, At::Service(entry) if *entry.name() == name("shop/api")));
+        assert!(matches!(table.at(at(1)), At::Service(_)));
+        let At::Workload(pod) = table.at(at(2)) else { panic!("the pod has it") };
+        let next = Table::build(&table, &resources, now);
+        assert!(matches!(next.at(at(2)), At::Workload(same) if Arc::ptr_eq(pod, same)));
+        assert!(matches!(table.at(at(3)), At::NotAsked), "its Service has not come yet");
+        assert!(matches!(table.at(at(4)), At::Nobody));
+        assert!(matches!(table.at(at(5)), At::NotAsked));
     }
 
     #[test]

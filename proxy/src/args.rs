@@ -13,9 +13,22 @@ use model::name::ServiceName;
 #[command(name = "pillion-proxy", version, about, max_term_width = 100)]
 pub struct Args {
     /// The workload's address: the sidecar opens its ports here and other sidecars reach it here.
-    /// Without root, each workload of a machine can have its own loopback address.
-    #[arg(long, env = "PILLION_ADDRESS", value_name = "IP", default_value = "127.0.0.1")]
-    pub address: IpAddr,
+    /// Without root, each workload of a machine can have its own loopback address. A workload with
+    /// several (IPv4 and IPv6) lists them, the one that other sidecars use first.
+    #[arg(
+        long,
+        env = "PILLION_ADDRESS",
+        value_name = "IP",
+        default_value = "127.0.0.1",
+        value_delimiter = ','
+    )]
+    pub address: Vec<IpAddr>,
+
+    /// The workload's connections are redirected to the sidecar's ports (see `pillion-proxy
+    /// redirect`): it listens on all addresses, and carries each connection where it was meant to
+    /// go.
+    #[arg(long, env = "PILLION_REDIRECTED")]
+    pub redirected: bool,
 
     /// Register the workload as an endpoint of this Service for as long as the sidecar runs.
     /// The namespace must be the one of the join token.
@@ -63,7 +76,18 @@ pub struct Args {
         default_value = "allow",
         help_heading = "Ports"
     )]
-    pub inbound_plaintext: Plaintext,
+    pub inbound_plaintext: Policy,
+
+    /// Whether redirected connections may leave the mesh, for addresses that are neither a
+    /// Service's nor a workload's.
+    #[arg(
+        long,
+        env = "PILLION_EGRESS",
+        value_name = "POLICY",
+        default_value = "allow",
+        help_heading = "Ports"
+    )]
+    pub egress: Policy,
 
     /// The control plane's API, HOST:PORT.
     #[arg(
@@ -167,12 +191,12 @@ pub enum AppProtocol {
     Tcp,
 }
 
-/// Whether plaintext is let in.
+/// Whether connections of a kind are carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Plaintext {
-    /// Served, and counted.
+pub enum Policy {
+    /// Carried, and counted.
     Allow,
-    /// Closed at once, and counted.
+    /// Refused, and counted.
     Deny,
 }
 

@@ -5,15 +5,19 @@ use std::error::Error;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use model::code::ErrorCode;
+use tokio::time::{Sleep, sleep_until};
 
 use crate::edge;
+use crate::error::ProxyError;
 use crate::exchange::Exchange;
+use crate::gather::Gather;
 use crate::replay::Attempt;
 use crate::upload::Upload;
 use crate::upstream::Lease;
@@ -24,6 +28,9 @@ pub enum BodyError {
     /// The one who sends it (client or upstream) failed.
     #[error(transparent)]
     Client(#[from] hyper::Error),
+    /// The client's stream of HTTP/2 failed.
+    #[error(transparent)]
+    Stream(#[from] h2::Error),
     /// A later attempt reads the body now.
     #[error("the request was sent again on another connection")]
     Superseded,
@@ -40,7 +47,8 @@ impl BodyError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Client(error) if is_malformed(error) => ErrorCode::BadRequest,
-            Self::Client(_) | Self::Superseded => ErrorCode::ClientClosed,
+            Self::Stream(error) if error.is_library() => ErrorCode::BadRequest,
+            Self::Client(_) | Self::Stream(_) | Self::Superseded => ErrorCode::ClientClosed,
             Self::Idle(_) => ErrorCode::BodyTimeout,
             Self::TrailersTooLarge => ErrorCode::HeadTooLarge,
         }
@@ -105,28 +113,39 @@ pub struct Body {
     exchange: Option<Box<Exchange>>,
     /// The connection that the response comes on; released at the end of the body.
     lease: Option<Lease>,
+    /// When a gRPC call is over, whatever has come of it.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
 enum Source {
     Full(Option<Bytes>),
-    Stream(Incoming),
+    Stream(Gather<Incoming>),
 }
 
 impl Body {
     /// No bytes.
     pub const fn empty() -> Self {
-        Self { source: Source::Full(None), exchange: None, lease: None }
+        Self { source: Source::Full(None), exchange: None, lease: None, deadline: None }
     }
 
     /// These bytes.
     pub const fn full(bytes: Bytes) -> Self {
-        Self { source: Source::Full(Some(bytes)), exchange: None, lease: None }
+        Self { source: Source::Full(Some(bytes)), exchange: None, lease: None, deadline: None }
     }
 
     /// What an upstream sends on the connection of `lease`.
-    pub const fn stream(source: Incoming, lease: Lease) -> Self {
-        Self { source: Source::Stream(source), exchange: None, lease: Some(lease) }
+    pub fn stream(source: Incoming, lease: Lease) -> Self {
+        let source = Source::Stream(Gather::new(source));
+        Self { source, exchange: None, lease: Some(lease), deadline: None }
+    }
+
+    /// Ends the body of a gRPC call at `deadline`, with the status that says so.
+    pub fn until(mut self, deadline: Instant) -> Self {
+        if !self.is_end_stream() {
+            self.deadline = Some(Box::pin(sleep_until(deadline.into())));
+        }
+        self
     }
 
     /// Has the body finish `exchange` when it ends.
@@ -148,11 +167,24 @@ impl Body {
         }
     }
 
-    fn fail(&mut self) {
+    fn fail(&mut self, code: ErrorCode) {
         if let Some(mut exchange) = self.exchange.take() {
-            exchange.failed(ErrorCode::UpstreamReset);
+            exchange.failed(code);
         }
         self.lease = None;
+    }
+
+    /// Whether the deadline has passed.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+    }
+
+    /// Ends the call: what the upstream still sends of it is not read.
+    fn cut(&mut self) -> HeaderMap {
+        self.deadline = None;
+        self.fail(ErrorCode::RequestTimeout);
+        self.source = Source::Full(None);
+        ProxyError::new(ErrorCode::RequestTimeout, "the client's grpc-timeout ran out").trailers()
     }
 
     fn observe(&mut self, frame: &mut Frame<Bytes>) {
@@ -177,19 +209,22 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if this.is_late(cx) {
+            return Poll::Ready(Some(Ok(Frame::trailers(this.cut()))));
+        }
         let mut frame = match &mut this.source {
             Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Source::Stream(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
         match &mut frame {
             Some(Ok(frame)) => this.observe(frame),
-            Some(Err(_)) => this.fail(),
+            Some(Err(_)) => this.fail(ErrorCode::UpstreamReset),
             None => this.end(),
         }
         if frame.is_some() && this.is_end_stream() {
             this.end();
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,7 +1,7 @@
 //! What the flags mean: everything parsed, read and checked before anything is started.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -10,21 +10,27 @@ use model::name::{Label, ServiceName};
 use model::service::Protocol;
 use model::spiffe::{TrustDomain, TrustDomainError};
 
-use crate::args::{AccessLog, AppProtocol, Args, Plaintext};
+use crate::args::{AccessLog, AppProtocol, Args, Policy};
 
 /// The sidecar's settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The workload's address.
+    /// The workload's address, by which other sidecars reach it.
     pub address: IpAddr,
-    /// The sidecar's own ports at that address.
+    /// All of the workload's addresses, that one first.
+    pub addresses: Vec<IpAddr>,
+    /// Whether the workload's connections are redirected here.
+    pub redirected: bool,
+    /// The sidecar's own ports at these addresses.
     pub ports: Ports,
     /// The application behind the sidecar.
     pub app: App,
     /// The Service that the workload is registered for.
     pub registration: Option<Registration>,
     /// Whether plaintext is let in.
-    pub plaintext: Plaintext,
+    pub plaintext: Policy,
+    /// Whether redirected connections may leave the mesh.
+    pub egress: Policy,
     /// The workload's namespace, from its join token.
     pub namespace: Label,
     /// The DNS domain of Services.
@@ -70,8 +76,8 @@ impl Ports {
 /// The application behind the sidecar.
 #[derive(Debug, Clone)]
 pub struct App {
-    /// Where it listens.
-    pub address: IpAddr,
+    /// Where it listens; `None`: at the address that its caller means.
+    pub address: Option<IpAddr>,
     /// The port named by `--app-port`.
     pub port: Option<u16>,
     /// What it speaks there.
@@ -169,23 +175,28 @@ impl Config {
             mesh: args.mesh_port,
             admin: args.admin_port,
         };
+        // invariant: clap takes no empty list.
+        let address = args.address.first().copied().unwrap_or_else(|| Ipv4Addr::LOCALHOST.into());
         let app = App {
-            address: args.app_address.unwrap_or(args.address),
+            address: args.app_address.or_else(|| (!args.redirected).then_some(address)),
             port: args.app_port,
             protocol: args.app_protocol.into(),
         };
-        check_ports(&ports, &app, args.address)?;
+        check_ports(&ports, &app, &args.address)?;
         let registration = args.service.zip(args.app_port).map(|(service, app_port)| {
             Registration { service, app_port, service_port: args.service_port }
         });
         check_namespace(registration.as_ref(), &token)?;
         let trust_domain: TrustDomain = args.trust_domain.parse()?;
         Ok(Self {
-            address: args.address,
+            address,
+            addresses: args.address,
+            redirected: args.redirected,
             ports,
             app,
             registration,
             plaintext: args.inbound_plaintext,
+            egress: args.egress,
             namespace: token,
             cluster_domain: args.cluster_domain.to_ascii_lowercase(),
             control_plane: ControlPlane {
@@ -207,9 +218,17 @@ impl Config {
         })
     }
 
-    /// The address of one of the sidecar's own ports.
-    pub const fn at(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(self.address, port)
+    /// Where the sidecar listens for one of its own ports: redirected connections come to an
+    /// address of the kernel's choice, so that it must be all of them.
+    pub fn listen_at(&self, port: u16) -> Vec<SocketAddr> {
+        let everywhere = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let addresses = if self.redirected { &everywhere[..] } else { &self.addresses };
+        addresses.iter().map(|address| SocketAddr::new(*address, port)).collect()
+    }
+
+    /// Whether `address` is this workload's.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.contains(&address)
     }
 
     /// The name that stands for this workload in logs and spans: its Service's, if it has one.
@@ -265,7 +284,7 @@ fn read_bundle(file: PathBuf, domain: &TrustDomain) -> Result<TrustBundle, Confi
     }
 }
 
-fn check_ports(ports: &Ports, app: &App, address: IpAddr) -> Result<(), ConfigError> {
+fn check_ports(ports: &Ports, app: &App, own: &[IpAddr]) -> Result<(), ConfigError> {
     let all = [ports.outbound, ports.inbound, ports.mesh, ports.admin];
     for (index, port) in all.iter().enumerate() {
         if all[..index].contains(port) {
@@ -273,7 +292,7 @@ fn check_ports(ports: &Ports, app: &App, address: IpAddr) -> Result<(), ConfigEr
         }
     }
     match app.port {
-        Some(port) if ports.contains(port) && app.address == address => {
+        Some(port) if ports.contains(port) && app.address.is_none_or(|at| own.contains(&at)) => {
             Err(ConfigError::OwnPort(port))
         }
         _ => Ok(()),

@@ -39,7 +39,7 @@ const NO_TRAILERS: [HeaderName; 9] = [
 /// Judges the head of a request.
 ///
 /// # Errors
-/// `bad_request`, or `head_too_large` for more fields than [`MAX_FIELDS`].
+/// `bad_request`, `head_too_large` for more fields than [`MAX_FIELDS`], or `method_not_allowed`.
 pub fn request(parts: &Parts) -> Result<(), ProxyError> {
     let bad = |detail: &'static str| Err(ProxyError::new(ErrorCode::BadRequest, detail));
     if parts.headers.len() > MAX_FIELDS {
@@ -48,6 +48,11 @@ pub fn request(parts: &Parts) -> Result<(), ProxyError> {
     }
     if parts.method.as_str().len() > MAX_METHOD {
         return bad("the method is longer than 64 bytes");
+    }
+    // One that asks for a protocol which no stream can be switched to (RFC 8441 §4).
+    if parts.method == Method::CONNECT {
+        let detail = "the only :protocol of a CONNECT is websocket";
+        return Err(ProxyError::new(ErrorCode::MethodNotAllowed, detail));
     }
     if !is_target(&parts.method, &parts.uri) {
         return bad("the target is neither a path nor an http:// URI");

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use model::code::ErrorCode;
 use model::headers;
 
@@ -63,13 +63,23 @@ impl ProxyError {
     fn grpc_response(&self, text: &str) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::OK;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, GRPC);
-        headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(self.code.grpc_status())));
-        if let Ok(message) = HeaderValue::from_str(&percent_encode(text)) {
-            headers.insert(GRPC_MESSAGE, message);
-        }
+        *response.headers_mut() = self.grpc_status(text);
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
         response
+    }
+
+    /// The trailers of a gRPC response that the error ends after it has begun.
+    pub fn trailers(&self) -> HeaderMap {
+        self.grpc_status(&format!("pillion: {}: {}", self.code, self.printable_detail()))
+    }
+
+    fn grpc_status(&self, text: &str) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        fields.insert(GRPC_STATUS, HeaderValue::from(u16::from(self.code.grpc_status())));
+        if let Ok(message) = HeaderValue::from_str(&percent_encode(text)) {
+            fields.insert(GRPC_MESSAGE, message);
+        }
+        fields
     }
 
     /// The detail without control characters, at most [`LONGEST_DETAIL`] bytes.

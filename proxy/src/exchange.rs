@@ -22,7 +22,7 @@ use crate::telemetry::metrics::{Direction, Tls};
 use crate::telemetry::trace;
 
 /// The label of a Service that nobody configured.
-const UNKNOWN: &str = "unknown";
+pub const UNKNOWN: &str = "unknown";
 
 /// One request from its head to its end.
 #[derive(Debug)]
@@ -212,6 +212,7 @@ impl Exchange {
             error: self.error,
             error_detail: self.detail.as_deref(),
             tls: self.tls.as_str(),
+            sni: None,
             peer: self.peer.as_ref().map(SpiffeId::as_str),
             endpoint: endpoint.as_deref(),
             attempts: self.attempts,

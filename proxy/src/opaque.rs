@@ -7,8 +7,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::layer::writes_pass;
+use crate::relay::Carried;
 use crate::sniff::{is_blank, is_space, is_token};
 
 /// What a word of a request line that names HTTP begins with, after a space (RFC 9112 §2.3).
@@ -83,6 +85,16 @@ impl FirstLine {
     }
 }
 
+impl<I: Carried> Carried for Opaque<I> {
+    fn reset(&mut self) {
+        self.io.reset();
+    }
+
+    fn end(&mut self) {
+        self.io.end();
+    }
+}
+
 impl<I: AsyncRead + Unpin> AsyncRead for Opaque<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -99,23 +111,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Opaque<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Opaque<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+writes_pass!(Opaque);
 
 #[cfg(test)]
 mod tests {

@@ -4,18 +4,23 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use prometheus::IntCounter;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::net::TcpStream;
+use tokio_util::either::Either;
 
+use crate::client_hello::ClientHello;
 use crate::drain::Running;
 use crate::error::ProxyError;
 use crate::exchange::now_rfc3339;
+use crate::layer::writes_pass;
 use crate::mesh::Mesh;
-use crate::telemetry::access_log::Line;
+use crate::telemetry::access_log::{Line, cut};
 use crate::telemetry::metrics::{Direction, Tls};
 
 /// One carried TCP connection from its acceptance to its end. Metric and log are written when it
@@ -36,6 +41,8 @@ pub struct Session {
     received: IntCounter,
     sent: IntCounter,
     bytes: (u64, u64),
+    /// What the client asks for, where it speaks TLS by itself.
+    server_name: Option<Box<str>>,
     error: Option<ProxyError>,
     /// A drain waits for it: an upgraded connection is no longer its acceptor's.
     _running: Running,
@@ -58,6 +65,7 @@ impl Session {
             received: metrics.tcp.received.with_label_values(&labels),
             sent: metrics.tcp.sent.with_label_values(&labels),
             bytes: (0, 0),
+            server_name: None,
             error: None,
             _running: mesh.drain.run(),
             service,
@@ -86,14 +94,19 @@ impl Session {
     /// Carries bytes until both ends have closed, each half as its sender closes it.
     pub async fn relay<C, U>(mut self, client: C, upstream: U)
     where
-        C: AsyncRead + AsyncWrite + Unpin,
-        U: AsyncRead + AsyncWrite + Unpin,
+        C: Carried,
+        U: Carried,
     {
-        let mut client = Counted { io: client, read: self.received.clone() };
-        let mut upstream = Counted { io: upstream, read: self.sent.clone() };
-        match copy_bidirectional(&mut client, &mut upstream).await {
+        let mut client = Counted::new(client, &self.received);
+        client.hello = ClientHello::Awaited;
+        let mut upstream = Counted::new(upstream, &self.sent);
+        let relayed = copy_bidirectional(&mut client, &mut upstream).await;
+        self.server_name = client.server_name.take();
+        match relayed {
             Ok(bytes) => self.bytes = bytes,
             Err(error) => {
+                client.io.reset();
+                upstream.io.reset();
                 self.fail(ProxyError::new(ErrorCode::UpstreamReset, error.to_string()));
             }
         }
@@ -109,6 +122,11 @@ impl Drop for Session {
         let code = error.map_or("", ErrorCode::as_str);
         let labels = [direction, &self.service, code, self.tls.as_str()];
         metrics.tcp.connections.with_label_values(&labels).inc();
+        if let Some(name) = &self.server_name {
+            let name = metrics.tcp.known_server_names.value(name);
+            let labels = [direction, &*self.service, name];
+            metrics.tcp.server_names.with_label_values(&labels).inc();
+        }
         if !self.mesh.access_log.wants(error.is_some()) {
             return;
         }
@@ -126,6 +144,7 @@ impl Drop for Session {
             error,
             error_detail: self.error.as_ref().map(|error| &*error.detail),
             tls: self.tls.as_str(),
+            sni: self.server_name.as_deref().map(cut),
             peer: self.peer.as_ref().map(SpiffeId::as_str),
             endpoint: endpoint.as_deref(),
             attempts: self.attempts,
@@ -137,10 +156,54 @@ impl Drop for Session {
     }
 }
 
-/// Counts what is read, while it is read: a connection that lives for days is seen at once.
+/// A connection that bytes are carried on.
+pub trait Carried: AsyncRead + AsyncWrite + Unpin {
+    /// Ends it so that the other side sees a failure, not an orderly end: what was carried is not
+    /// whole. Takes effect when it is dropped.
+    fn reset(&mut self);
+
+    /// Ends it in order when it is dropped, where dropping it does not do so by itself.
+    fn end(&mut self);
+}
+
+impl Carried for TcpStream {
+    fn reset(&mut self) {
+        // Where that fails, the connection is gone already.
+        let _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
+    }
+
+    fn end(&mut self) {}
+}
+
+impl<L: Carried, R: Carried> Carried for Either<L, R> {
+    fn reset(&mut self) {
+        match self {
+            Self::Left(io) => io.reset(),
+            Self::Right(io) => io.reset(),
+        }
+    }
+
+    fn end(&mut self) {
+        match self {
+            Self::Left(io) => io.end(),
+            Self::Right(io) => io.end(),
+        }
+    }
+}
+
+/// Counts what is read, while it is read: a connection that lives for days is seen at once. Of a
+/// client, what it says at first is looked at.
 struct Counted<I> {
     io: I,
     read: IntCounter,
+    hello: ClientHello,
+    server_name: Option<Box<str>>,
+}
+
+impl<I> Counted<I> {
+    fn new(io: I, read: &IntCounter) -> Self {
+        Self { io, read: read.clone(), hello: ClientHello::Over, server_name: None }
+    }
 }
 
 impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
@@ -151,25 +214,15 @@ impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
     ) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        self.read.inc_by((buf.filled().len() - before) as u64);
+        let read = &buf.filled()[before..];
+        self.read.inc_by(read.len() as u64);
+        if !matches!(self.hello, ClientHello::Over)
+            && let Some(name) = self.hello.hear(read)
+        {
+            self.server_name = Some(name);
+        }
         polled
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Counted<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
+writes_pass!(Counted);

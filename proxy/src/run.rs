@@ -56,16 +56,14 @@ fn run(config: Config, log: daemon::log::LogArgs) -> anyhow::Result<()> {
         let metrics = Metrics::new().context("cannot register the metrics")?;
         count_panics(metrics.process.panics.clone());
         let listeners = listen(&config)?;
-        let admin_listener = TcpListener::from_std(daemon::listen::tcp(
-            config.at(config.ports.admin),
-            "the admin port",
-            "--admin-port",
-        )?)?;
+        let admin_port = config.listen_at(config.ports.admin);
+        let admin_listeners =
+            daemon::listen::tcp_on_all(&admin_port, "the admin port", "--admin-port")?;
 
         let (discovery, requests) = discovery::channel();
         let mesh = Arc::new(Mesh::new(config, metrics, tracing, discovery));
         accept::start(&mesh, listeners).context("cannot start the workers")?;
-        start_admin(&mesh, admin_listener);
+        start_admin(&mesh, admin_listeners)?;
         start_sync(&mesh, requests);
         tracing::info!(address = %mesh.config.address, workers = mesh.config.workers, "started");
 
@@ -109,19 +107,26 @@ fn listen(
     config: &Config,
 ) -> Result<Vec<(Port, std::net::TcpListener)>, daemon::listen::ListenError> {
     let ports = config.ports;
-    let open = |number, what, flag| daemon::listen::tcp(config.at(number), what, flag);
-    Ok(vec![
-        (Port::Outbound, open(ports.outbound, "the outbound port", "--outbound-port")?),
-        (Port::Inbound, open(ports.inbound, "the inbound port", "--inbound-port")?),
-        (Port::Mesh, open(ports.mesh, "the mesh port", "--mesh-port")?),
-    ])
+    let wanted = [
+        (Port::Outbound, ports.outbound, "the outbound port", "--outbound-port"),
+        (Port::Inbound, ports.inbound, "the inbound port", "--inbound-port"),
+        (Port::Mesh, ports.mesh, "the mesh port", "--mesh-port"),
+    ];
+    let mut listeners = Vec::new();
+    for (port, number, what, flag) in wanted {
+        let opened = daemon::listen::tcp_on_all(&config.listen_at(number), what, flag)?;
+        listeners.extend(opened.into_iter().map(|listener| (port, listener)));
+    }
+    Ok(listeners)
 }
 
-fn start_admin(mesh: &Arc<Mesh>, listener: TcpListener) {
-    let mesh = Arc::clone(mesh);
-    tokio::spawn(daemon::admin::serve(listener, move |request, peer| {
-        admin::answer(&mesh, request, peer)
-    }));
+fn start_admin(mesh: &Arc<Mesh>, listeners: Vec<std::net::TcpListener>) -> std::io::Result<()> {
+    for listener in listeners {
+        let mesh = Arc::clone(mesh);
+        let answer = move |request: &_, peer| admin::answer(&mesh, request, peer);
+        tokio::spawn(daemon::admin::serve(TcpListener::from_std(listener)?, answer));
+    }
+    Ok(())
 }
 
 fn start_sync(mesh: &Arc<Mesh>, requests: Requests) {

@@ -7,13 +7,17 @@ use std::time::Duration;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::body::Body;
 use crate::drain::Drain;
+use crate::received::Received;
+use crate::relay::Carried;
+use crate::resettable::Resettable;
+use crate::sniff::Spoken;
+use crate::streams::{self, Limits};
 use crate::strict::{Strict, may_leave_http};
 
 /// Largest head of a message, in bytes; the same on every hop.
@@ -35,24 +39,66 @@ pub const STREAM_WINDOW: u32 = 256 * 1024;
 /// reader never stops its neighbours.
 pub const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 
+/// How much of a stream may be ready to be sent and not sent, in bytes.
+pub const SEND_BUFFER: usize = 64 * 1024;
+
+/// How long a client may take nothing of a response in HTTP/2, or of the whole connection.
+pub const READER_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// Time between PINGs on an HTTP/2 connection, and how long the answer may take.
 pub const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`PING_INTERVAL`].
 pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What went wrong with a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// In HTTP/1.
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    /// In HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+}
+
+/// Serves what is `spoken`, until the client or the drain ends the connection. What is no HTTP
+/// gets HTTP/1's 400.
+///
+/// # Errors
+/// What went wrong with the connection.
+pub async fn serve<I, H, F>(
+    spoken: Spoken,
+    io: I,
+    drain: &Drain,
+    handle: H,
+) -> Result<(), ServeError>
+where
+    I: Carried + Send + 'static,
+    H: Fn(Request<Received>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    match spoken {
+        Spoken::Http2 => streams::serve(Limits::CLIENT, io, drain.begun(), handle).await?,
+        Spoken::Http1 | Spoken::Other => http1(io, drain, handle).await?,
+    }
+    Ok(())
+}
+
 /// Serves HTTP/1 until the client or the drain ends the connection.
 ///
 /// # Errors
 /// What hyper says went wrong with the connection.
-pub async fn http1<I, H, F>(io: I, drain: &Drain, handle: H) -> hyper::Result<()>
+async fn http1<I, H, F>(io: I, drain: &Drain, handle: H) -> hyper::Result<()>
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F,
+    I: Carried + Send + 'static,
+    H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>>,
 {
-    let service = service_fn(|request| {
+    let (io, reset) = Resettable::new(io);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(reset.clone());
         let (last, connect) = (may_leave_http(&request), *request.method() == Method::CONNECT);
-        let response = handle(request);
+        let response = handle(request.map(Received::Http1));
         async move {
             let mut response = response.await;
             if last && !leaves_http(response.status(), connect) {
@@ -73,40 +119,6 @@ where
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = drain.begun() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
-}
-
-/// Serves HTTP/2 until the client ends the connection, or until `leave` resolves and what runs
-/// then has finished.
-///
-/// # Errors
-/// What hyper says went wrong with the connection.
-pub async fn http2<I, L, H, F>(io: I, leave: L, handle: H) -> hyper::Result<()>
-where
-    L: Future<Output = ()>,
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    H: Fn(Request<Incoming>) -> F,
-    F: Future<Output = Response<Body>> + Send + 'static,
-{
-    let service = service_fn(|request| {
-        let response = handle(request);
-        async { Ok::<_, Infallible>(response.await) }
-    });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(MAX_HEAD as u32)
-        .max_send_buf_size(STREAM_WINDOW as usize)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(io), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = leave => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }

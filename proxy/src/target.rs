@@ -1,5 +1,7 @@
 //! Whom a message is for: read from a request that comes in, written into one that goes out.
 
+use std::net::SocketAddr;
+
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::Scheme;
@@ -14,11 +16,12 @@ use crate::error::ProxyError;
 const MAX_TARGET: usize = 16 * 1024;
 
 /// What a request names: from an absolute-form target or `:authority`, else from its only Host
-/// (RFC 9112 §3.2.2, RFC 9113 §8.3.1).
+/// (RFC 9112 §3.2.2, RFC 9113 §8.3.1). HTTP/1.0 knows no Host: there it is the address that the
+/// client connected to, where that is known.
 ///
 /// # Errors
 /// `bad_request` for none, two or a malformed one; `target_too_long`.
-pub fn read(parts: &Parts) -> Result<Authority, ProxyError> {
+pub fn read(parts: &Parts, connected_to: Option<SocketAddr>) -> Result<Authority, ProxyError> {
     if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
         let detail = format!("the target is longer than {MAX_TARGET} bytes");
         return Err(ProxyError::new(ErrorCode::TargetTooLong, detail));
@@ -32,10 +35,13 @@ pub fn read(parts: &Parts) -> Result<Authority, ProxyError> {
     if second.is_some() {
         return Err(bad("more than one Host header".into()));
     }
-    let text = match (parts.uri.authority(), host) {
-        (Some(authority), _) => authority.as_str(),
-        (None, Some(host)) => host.to_str().map_err(|_| bad("the Host is not ASCII".into()))?,
-        (None, None) => return Err(bad("no Host header".into())),
+    let text = match (parts.uri.authority(), host, connected_to) {
+        (Some(authority), ..) => authority.as_str(),
+        (None, Some(host), _) => host.to_str().map_err(|_| bad("the Host is not ASCII".into()))?,
+        (None, None, Some(at)) if parts.version == Version::HTTP_10 => {
+            return Ok(at.into());
+        }
+        (None, None, _) => return Err(bad("no Host header".into())),
     };
     text.parse().map_err(|error| bad(format!("Host {text:?}: {error}")))
 }
@@ -80,7 +86,7 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        read(&parts).map(|found| found.to_string()).map_err(|error| error.code)
+        read(&parts, None).map(|found| found.to_string()).map_err(|error| error.code)
     }
 
     #[test]
@@ -102,6 +108,19 @@ mod tests {
         for (uri, hosts) in cases {
             assert_eq!(of(uri, hosts), Err(ErrorCode::BadRequest), "{uri} {hosts:?}");
         }
+    }
+
+    #[test]
+    fn without_a_host_http_1_0_means_whom_it_connected_to() {
+        let of = |version, connected_to: Option<&str>| {
+            let request = Request::get("/a").version(version).body(()).unwrap();
+            let connected_to = connected_to.map(|address| address.parse().unwrap());
+            read(&request.into_parts().0, connected_to).map(|found| found.to_string())
+        };
+        let at = Some("10.0.0.7:8080");
+        assert_eq!(of(Version::HTTP_10, at).unwrap(), "10.0.0.7:8080");
+        assert!(of(Version::HTTP_10, None).is_err());
+        assert!(of(Version::HTTP_11, at).is_err());
     }
 
     #[test]

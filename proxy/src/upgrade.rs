@@ -1,42 +1,57 @@
 //! HTTP Upgrade (RFC 9110 §7.8): WebSocket and whatever else leaves HTTP/1.1 behind on a
 //! connection. The request goes over a connection of its own; once the other side has switched,
-//! the two connections are one.
+//! the two connections are one. A WebSocket on a stream of HTTP/2 (RFC 8441) becomes such an
+//! Upgrade: that is what applications offer.
 
 use std::fmt::Display;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use h2::ext::Protocol;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use model::code::ErrorCode;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::body::{Body, RequestBody};
 use crate::edge;
 use crate::error::ProxyError;
 use crate::headers;
-use crate::relay::Session;
+use crate::received::Received;
+use crate::relay::{Carried, Session};
+use crate::resettable::{Reset, Resettable, Told};
 use crate::server::{MAX_FIELDS, MAX_HEAD};
+use crate::switch::Switch;
 
 const ASKED: HeaderValue = HeaderValue::from_static("upgrade");
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 
 /// What a client asks to switch to, and its connection once that is granted.
 #[derive(Debug)]
 pub struct Upgrade {
     protocol: HeaderValue,
-    client: OnUpgrade,
+    client: Switch,
 }
 
 impl Upgrade {
-    /// The upgrade that an HTTP/1.1 request without a body asks for. `h2c` is never granted: an
-    /// HTTP/2 that nobody looks into would smuggle requests past every route.
-    pub fn asked(request: &mut Request<Incoming>) -> Option<Self> {
+    /// The upgrade that an HTTP/1.1 request without a body asks for, or a WebSocket's extended
+    /// CONNECT, which is a GET from here on. `h2c` is never granted: an HTTP/2 that nobody looks
+    /// into would smuggle requests past every route.
+    pub fn asked(request: &mut Request<Received>) -> Option<Self> {
+        if is_websocket(request) {
+            let client = Switch::of(request);
+            *request.method_mut() = Method::GET;
+            request.headers_mut().insert(SEC_WEBSOCKET_KEY, websocket_key());
+            return Some(Self { protocol: WEBSOCKET, client });
+        }
         let possible = request.version() == Version::HTTP_11 && request.body().is_end_stream();
         let protocol = protocol_asked(request.headers()).filter(|_| possible)?;
-        Some(Self { protocol, client: hyper::upgrade::on(request) })
+        Some(Self { protocol, client: Switch::of(request) })
     }
 
     /// Asks whoever is behind `io` for the same.
@@ -50,13 +65,14 @@ impl Upgrade {
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, ProxyError>
     where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        I: Carried + Send + 'static,
     {
         request.headers_mut().insert(CONNECTION, ASKED);
         request.headers_mut().insert(UPGRADE, self.protocol.clone());
         let failed = |error: hyper::Error| {
             ProxyError::new(ErrorCode::UpstreamReset, format!("{peer}: {error}"))
         };
+        let (io, reset) = Resettable::new(io);
         let (mut sender, connection) = http1::Builder::new()
             .max_headers(MAX_FIELDS)
             .max_header_size(MAX_HEAD)
@@ -65,13 +81,29 @@ impl Upgrade {
             .map_err(failed)?;
         // The request hears how the connection ended; nobody else asks.
         tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        let response = sender.send_request(request).await.map_err(failed)?;
+        let mut response = sender.send_request(request).await.map_err(failed)?;
+        response.extensions_mut().insert(reset);
         if !is_granted(&response) {
             let bad =
                 |what| ProxyError::new(ErrorCode::UpstreamProtocol, format!("{peer}: {what}"));
             edge::response(&response).map_err(bad)?;
         }
         Ok(response)
+    }
+
+    /// Judges the answer of an application that does not switch. In HTTP/1 it is an ordinary one;
+    /// on a stream of HTTP/2, success would mean that it has switched (RFC 8441 §5).
+    ///
+    /// # Errors
+    /// `upstream_protocol_error`.
+    pub fn declined(&self, response: &Response<Incoming>) -> Result<(), ProxyError> {
+        match self.client {
+            Switch::Http2(_) if response.status().is_success() => {
+                let detail = format!("the application answers {} and no 101", response.status());
+                Err(ProxyError::new(ErrorCode::UpstreamProtocol, detail))
+            }
+            Switch::Http1(..) | Switch::Http2(_) => Ok(()),
+        }
     }
 
     /// Switches: the client gets the other side's 101, and then bytes go both ways. `held` lives
@@ -83,13 +115,23 @@ impl Upgrade {
         held: H,
     ) -> Response<Body> {
         let upstream = hyper::upgrade::on(&mut response);
+        let reset = response.extensions_mut().remove().unwrap_or_default();
         let switched = response.headers().get(UPGRADE).cloned().unwrap_or(self.protocol);
         let (mut parts, _) = response.into_parts();
         headers::strip_hop_by_hop(&mut parts.headers);
         headers::strip_reserved(&mut parts.headers);
-        parts.headers.insert(CONNECTION, ASKED);
-        parts.headers.insert(UPGRADE, switched);
-        tokio::spawn(join(self.client, upstream, session, held));
+        match self.client {
+            Switch::Http1(..) => {
+                parts.headers.insert(CONNECTION, ASKED);
+                parts.headers.insert(UPGRADE, switched);
+            }
+            // RFC 8441 §5: the stream is the proof, and 200 says yes.
+            Switch::Http2(_) => {
+                parts.headers.remove(SEC_WEBSOCKET_ACCEPT);
+                parts.status = StatusCode::OK;
+            }
+        }
+        tokio::spawn(join(self.client, (upstream, reset), session, held));
         Response::from_parts(parts, Body::empty())
     }
 }
@@ -99,14 +141,39 @@ pub fn is_granted(response: &Response<Incoming>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
-async fn join<H>(client: OnUpgrade, upstream: OnUpgrade, mut session: Session, held: H) {
-    match tokio::try_join!(client, upstream) {
+async fn join<H>(
+    client: Switch,
+    (upstream, reset): (OnUpgrade, Reset),
+    mut session: Session,
+    held: H,
+) {
+    let gone = |error: hyper::Error| ProxyError::new(ErrorCode::UpstreamReset, error.to_string());
+    let upstream = async { upstream.await.map_err(gone) };
+    match tokio::try_join!(client.granted(), upstream) {
         Ok((client, upstream)) => {
-            session.relay(TokioIo::new(client), TokioIo::new(upstream)).await;
+            session.relay(client, Told::new(TokioIo::new(upstream), reset)).await;
         }
-        Err(error) => session.fail(ProxyError::new(ErrorCode::ClientClosed, error.to_string())),
+        Err(error) => session.fail(error),
     }
     drop(held);
+}
+
+/// Whether this is a CONNECT that asks for more than a tunnel (RFC 8441 §4).
+pub fn is_extended(request: &Request<Received>) -> bool {
+    request.extensions().get::<Protocol>().is_some()
+}
+
+fn is_websocket(request: &Request<Received>) -> bool {
+    let protocol = request.extensions().get::<Protocol>();
+    request.method() == Method::CONNECT && protocol.is_some_and(|p| p.as_str() == "websocket")
+}
+
+/// What HTTP/1.1 wants of a client, for a proof that HTTP/2 does not need: 16 bytes in Base64
+/// (RFC 6455 §4.1).
+fn websocket_key() -> HeaderValue {
+    let key = BASE64_STANDARD.encode(rand::random::<[u8; 16]>());
+    // invariant: Base64 is ASCII.
+    HeaderValue::from_str(&key).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn protocol_asked(headers: &HeaderMap) -> Option<HeaderValue> {

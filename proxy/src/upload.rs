@@ -1,59 +1,87 @@
 //! The body of a request as its client sends it, judged on the way.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Version;
+use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep};
 
 use crate::body::BodyError;
 use crate::edge;
+use crate::gather::Gather;
+use crate::idle::Idle;
+use crate::received::Received;
 
-/// How long a client of HTTP/1 may send nothing of its body. HTTP/2 has no such bound: there a
-/// body may be a call whose client has nothing to say for hours.
-const IDLE: Duration = Duration::from_secs(60);
+/// How long a client may send nothing of its body.
+pub const IDLE: Duration = Duration::from_secs(60);
 
 /// What a client sends.
 #[derive(Debug)]
-pub struct Upload<B = Incoming> {
-    body: B,
+pub struct Upload<B = Received> {
+    body: Gather<B>,
     idle: Option<Idle>,
+    answered: Option<Answered>,
 }
 
-/// The time since the client's last bytes.
-#[derive(Debug)]
-struct Idle {
-    limit: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+/// Whether the response has begun, where a body may be as slow as it likes from then on: a call
+/// in HTTP/2 whose client has nothing to say for hours.
+#[derive(Debug, Clone, Default)]
+pub struct Answered(Arc<AtomicBool>);
+
+/// How the body of a request in HTTP/2 is waited for; an extension of the request.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// How long its client may send nothing.
+    pub idle: Duration,
+    /// Until this.
+    pub answered: Answered,
+}
+
+impl Patience {
+    /// The client may send nothing for `idle` while there is no answer.
+    pub fn new(idle: Duration) -> Self {
+        Self { idle, answered: Answered::default() }
+    }
+}
+
+impl Answered {
+    /// It has begun.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl<B> Upload<B> {
-    /// The body of a request in `version`.
-    pub fn new(body: B, version: Version) -> Self {
-        Self::within(body, (version <= Version::HTTP_11).then_some(IDLE))
-    }
-
-    fn within(body: B, limit: Option<Duration>) -> Self {
-        let idle = limit.map(|limit| Idle { limit, timer: None, waiting: false });
-        Self { body, idle }
-    }
-}
-
-impl Idle {
-    /// Resolves when the client has been waited for too long.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.limit;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
-        if !self.waiting {
-            timer.as_mut().reset(Instant::now() + limit);
-            self.waiting = true;
+    /// The body of the request of `parts`.
+    pub fn new(body: B, parts: &Parts) -> Self {
+        if parts.version <= Version::HTTP_11 {
+            return Self::within(body, Some(IDLE), None);
         }
-        timer.as_mut().poll(cx)
+        match parts.extensions.get::<Patience>().cloned() {
+            Some(Patience { idle, answered }) => Self::within(body, Some(idle), Some(answered)),
+            None => Self::within(body, None, None),
+        }
+    }
+
+    fn within(body: B, limit: Option<Duration>, answered: Option<Answered>) -> Self {
+        Self { body: Gather::new(body), idle: limit.map(Idle::new), answered }
+    }
+
+    /// Resolves when the client has been waited for too long.
+    fn waited(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
+        let Some(idle) = &mut self.idle else { return Poll::Pending };
+        ready!(idle.poll(cx));
+        let answered = self.answered.as_ref().is_some_and(Answered::get);
+        if answered { Poll::Pending } else { Poll::Ready(idle.limit()) }
     }
 }
 
@@ -71,12 +99,10 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            let Some(idle) = &mut this.idle else { return Poll::Pending };
-            ready!(idle.poll(cx));
-            return Poll::Ready(Some(Err(BodyError::Idle(idle.limit))));
+            return this.waited(cx).map(|limit| Some(Err(BodyError::Idle(limit))));
         };
         if let Some(idle) = &mut this.idle {
-            idle.waiting = false;
+            idle.moved();
         }
         let fits = |mut frame: Frame<Bytes>| match frame.trailers_mut() {
             Some(fields) => {
@@ -84,7 +110,7 @@ where
             }
             None => Ok(frame),
         };
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from).and_then(fits)))
+        Poll::Ready(frame.map(|frame| frame.and_then(fits)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -101,6 +127,7 @@ mod tests {
     use std::future::poll_fn;
 
     use tokio::sync::mpsc;
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -127,7 +154,7 @@ mod tests {
     async fn a_client_is_waited_for_while_it_sends() {
         let limit = Duration::from_millis(200);
         let (send, receive) = mpsc::unbounded_channel();
-        let mut upload = Upload::within(Sent(receive), Some(limit));
+        let mut upload = Upload::within(Sent(receive), Some(limit), None);
         for _ in 0..4 {
             let sender = send.clone();
             tokio::spawn(async move {
@@ -143,11 +170,35 @@ mod tests {
         assert!(matches!(next(&mut upload).await, Some(Err(BodyError::Idle(_)))));
     }
 
+    #[tokio::test]
+    async fn once_it_is_answered_a_client_may_be_silent() {
+        let limit = Duration::from_millis(200);
+        let (send, receive) = mpsc::unbounded_channel();
+        let answered = Answered::default();
+        let mut upload = Upload::within(Sent(receive), Some(limit), Some(answered.clone()));
+        tokio::spawn(async move {
+            sleep(limit / 2).await;
+            answered.set();
+            sleep(2 * limit).await;
+            let _ = send.send(Frame::data(Bytes::from_static(b"a")));
+        });
+        assert!(next(&mut upload).await.unwrap().is_ok());
+    }
+
     #[test]
-    fn http2_bodies_may_be_silent() {
-        let limit = |version| Upload::new((), version).idle.map(|idle| idle.limit);
-        assert_eq!(limit(Version::HTTP_10), Some(IDLE));
-        assert_eq!(limit(Version::HTTP_11), Some(IDLE));
-        assert_eq!(limit(Version::HTTP_2), None);
+    fn a_body_in_http2_is_waited_for_as_its_connection_says() {
+        let limit = |version, patience: Option<Patience>| {
+            let (mut parts, ()) = http::Request::new(()).into_parts();
+            parts.version = version;
+            patience.map(|patience| parts.extensions.insert(patience));
+            let (_send, receive) = mpsc::unbounded_channel();
+            Upload::new(Sent(receive), &parts).idle.map(|idle| idle.limit())
+        };
+        let second = Duration::from_secs(1);
+        let patience = Patience { idle: second, answered: Answered::default() };
+        assert_eq!(limit(Version::HTTP_10, None), Some(IDLE));
+        assert_eq!(limit(Version::HTTP_11, None), Some(IDLE));
+        assert_eq!(limit(Version::HTTP_2, None), None);
+        assert_eq!(limit(Version::HTTP_2, Some(patience)), Some(second));
     }
 }

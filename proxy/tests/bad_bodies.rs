@@ -240,7 +240,7 @@ fn a_body_that_breaks_is_its_clients_fault_through_the_mesh_too() {
     server.wait_until_ready();
     let client = Sidecar::start(&control_plane, [127, 10, 8, 3], &[]);
     let mut stream = control_plane.accept();
-    let peer = MeshPeer { port: 15008, identity: control_plane.identity("shop", "test") };
+    let peer = MeshPeer::pillion(15008, control_plane.identity("shop", "test"));
     stream.update(vec![service("shop/api", vec![endpoint(origin.address, Some(peer))])], vec![]);
     stream.acknowledged();
     client.wait_until_ready();

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use control_plane::{ControlPlane, Stream};
-use model::service::MeshPeer;
+use model::service::{MeshPeer, MeshProtocol};
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose as Eku, IsCa, KeyUsagePurpose as Ku};
 use support::impostor::{self, Impostor, Manner};
 use support::mint::{Ca, Leaf, WEB, from_now, uri};
@@ -42,7 +42,11 @@ impl Client {
 
     /// This is what the mesh port of the only endpoint of `api` leads to.
     fn endpoint(&mut self, at: &Impostor) {
-        let peer = MeshPeer { port: at.address.port(), identity: API.parse().unwrap() };
+        let peer = MeshPeer {
+            port: at.address.port(),
+            identity: API.parse().unwrap(),
+            protocol: MeshProtocol::default(),
+        };
         let api = service("shop/api", vec![endpoint(at.address, Some(peer))]);
         self.stream.update(vec![api], vec![]);
         self.stream.acknowledged();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use control_plane::ControlPlane;
 use http::{Request, Response};
-use model::service::MeshPeer;
+use model::service::{MeshPeer, MeshProtocol};
 use support::mint::Ca;
 use support::{Sidecar, endpoint, impostor, service};
 use tokio::net::{TcpListener, TcpStream};
@@ -85,7 +85,11 @@ fn what_waits_for_a_stuck_peer_is_bounded_and_served_in_the_end() {
     let acceptor = TlsAcceptor::from(Arc::new(impostor::config(&leaf)));
     let (release, free) = watch::channel(false);
     runtime.spawn(stuck(listener, acceptor, free));
-    let peer = MeshPeer { port: at.port(), identity: API.parse().unwrap() };
+    let peer = MeshPeer {
+        port: at.port(),
+        identity: API.parse().unwrap(),
+        protocol: MeshProtocol::default(),
+    };
     stream.update(vec![service("shop/api", vec![endpoint(at, Some(peer))])], vec![]);
     stream.acknowledged();
     sidecar.wait_until_ready();

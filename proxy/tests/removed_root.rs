@@ -16,7 +16,7 @@ use control_plane::ControlPlane;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{Request, Response};
-use model::service::MeshPeer;
+use model::service::{MeshPeer, MeshProtocol};
 use rustls::AlertDescription::UnknownCA;
 use support::caller::{self, Caller, Refused};
 use support::mint::{Ca, WEB};
@@ -166,7 +166,11 @@ fn connections_to_a_server_that_a_removed_root_vouched_for_are_drained() {
     let (at, api) = Api::start(&runtime, [127, 12, 47, 2], &removed);
     let sidecar = Sidecar::start(&control_plane, [127, 12, 47, 3], &[]);
     let mut stream = control_plane.accept();
-    let peer = MeshPeer { port: at.port(), identity: API.parse().unwrap() };
+    let peer = MeshPeer {
+        port: at.port(),
+        identity: API.parse().unwrap(),
+        protocol: MeshProtocol::default(),
+    };
     stream.update(vec![service("shop/api", vec![endpoint(at, Some(peer))])], vec![]);
     stream.acknowledged();
     sidecar.wait_until_ready();

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use control_plane::ControlPlane;
+use model::owner::Owner;
 use model::service::MeshPeer;
 use support::{Sidecar, endpoint, eventually, service};
 use wire::Kind;
@@ -67,7 +68,7 @@ fn a_request_goes_through_two_sidecars_and_the_application_learns_who_calls() {
         (client, answer)
     });
     assert_eq!(stream.subscribed(), ["shop/api"]);
-    let peer = MeshPeer { port: 15008, identity: control_plane.identity("shop", "test") };
+    let peer = MeshPeer::pillion(15008, control_plane.identity("shop", "test"));
     stream.update(vec![service("shop/api", vec![endpoint(app, Some(peer))])], vec![]);
     let (client, answer) = asked.join().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -77,7 +78,7 @@ fn a_request_goes_through_two_sidecars_and_the_application_learns_who_calls() {
     );
 
     // The endpoint is the same, and somebody else is expected there: nothing is sent.
-    let stranger = MeshPeer { port: 15008, identity: control_plane.identity("shop", "other") };
+    let stranger = MeshPeer::pillion(15008, control_plane.identity("shop", "other"));
     stream.update(vec![service("shop/api", vec![endpoint(app, Some(stranger))])], vec![]);
     stream.acknowledged();
     let answer = client.get("http://api/");
@@ -164,4 +165,39 @@ fn the_first_word_is_hello_and_the_second_asks_for_a_certificate() {
     eventually("a certificate was asked for", || {
         stream.said().iter().any(|kind| matches!(kind, Said::Certificate(_)))
     });
+}
+
+#[test]
+fn an_address_leads_to_the_service_that_has_it() {
+    let mut control_plane = ControlPlane::start();
+    let app = application([127, 9, 8, 2], "hello");
+    let sidecar = Sidecar::start(&control_plane, [127, 9, 8, 3], &[]);
+    let mut stream = control_plane.accept();
+    stream.update(vec![], vec![]);
+    sidecar.wait_until_ready();
+    assert!(sidecar.get("http://10.96.0.7/").contains("service_unknown"));
+    assert!(sidecar.get(&format!("http://10.0.0.7:{}/", app.port())).contains("service_unknown"));
+    let asked: Vec<String> = stream
+        .said()
+        .into_iter()
+        .filter_map(|said| match said {
+            Said::Subscribe(subscribe) => Some(subscribe.add_addresses),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(asked, ["10.96.0.7", "10.0.0.7"]);
+    stream.update(
+        vec![
+            service("shop/api", vec![endpoint(app, None)]),
+            owner("10.96.0.7", Owner::Service("shop/api".parse().unwrap())),
+        ],
+        vec![],
+    );
+    stream.acknowledged();
+    assert!(sidecar.get("http://10.96.0.7/").ends_with("hello nobody"));
+}
+
+fn owner(address: &str, owner: Owner) -> proto::Resource {
+    wire::resource::encode(address, &wire::Body::Address(owner))
 }

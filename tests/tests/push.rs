@@ -161,6 +161,7 @@ async fn a_rule_that_is_broken_leaves_other_objects_of_the_file_in_force() {
     let problems = split.mesh.problems().await;
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert_problem(&problems[0], "route.yaml", "Service", "other", "spec.ports[0].port");
+    split.load.run_for(40).await;
     split.load.stop().await.assert_clean(40);
 }
 

@@ -9,12 +9,7 @@ use crate::service::{decode_protocol, encode_protocol};
 
 /// The message of an Inbound.
 pub fn encode(inbound: &Inbound) -> proto::Inbound {
-    let encode_port = |port: &InboundPort| proto::InboundPort {
-        port: port.port.into(),
-        protocol: encode_protocol(port.protocol),
-        service: port.service.to_string(),
-    };
-    proto::Inbound { ports: inbound.ports.iter().map(encode_port).collect() }
+    proto::Inbound { ports: encode_ports(&inbound.ports) }
 }
 
 /// The Inbound that a message means.
@@ -22,7 +17,24 @@ pub fn encode(inbound: &Inbound) -> proto::Inbound {
 /// # Errors
 /// When a port is none; the error names it by its index.
 pub fn decode(message: proto::Inbound) -> Result<Inbound, DecodeError> {
-    let ports = each("ports", message.ports, |message| {
+    Ok(Inbound { ports: decode_ports(message.ports)? })
+}
+
+/// The messages of a workload's ports.
+pub(crate) fn encode_ports(ports: &[InboundPort]) -> Vec<proto::InboundPort> {
+    let encode = |port: &InboundPort| proto::InboundPort {
+        port: port.port.into(),
+        protocol: encode_protocol(port.protocol),
+        service: port.service.to_string(),
+    };
+    ports.iter().map(encode).collect()
+}
+
+/// The ports that the messages in a field `ports` mean.
+pub(crate) fn decode_ports(
+    messages: Vec<proto::InboundPort>,
+) -> Result<Vec<InboundPort>, DecodeError> {
+    each("ports", messages, |message| {
         Ok(InboundPort {
             port: port(message.port).map_err(|fault| DecodeError::at("port", fault))?,
             protocol: decode_protocol(message.protocol),
@@ -31,8 +43,7 @@ pub fn decode(message: proto::Inbound) -> Result<Inbound, DecodeError> {
                 .parse()
                 .map_err(|error: ServiceNameError| DecodeError::at("service", error))?,
         })
-    })?;
-    Ok(Inbound { ports })
+    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 
 mod error;
 pub mod inbound;
+pub mod owner;
 pub mod resource;
 pub mod routes;
 pub mod service;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use model::inbound::Inbound;
 use model::name::ServiceNameError;
+use model::owner::Owner;
 use model::route::ServiceRoutes;
 use model::service::Service;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::error::{DecodeError, Fault};
-use crate::{inbound, proto, routes, service};
+use crate::error::{DecodeError, Fault, address};
+use crate::{inbound, owner, proto, routes, service};
 
 /// The kind of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +23,8 @@ pub enum Kind {
     Routes,
     /// What a workload lets in, named by the workload's address.
     Inbound,
+    /// Who has an address, named by the address.
+    Address,
 }
 
 /// What tells one resource from all others of a sidecar.
@@ -42,6 +45,8 @@ pub enum Body {
     Routes(ServiceRoutes),
     /// What a workload lets in.
     Inbound(Inbound),
+    /// Who has an address.
+    Address(Owner),
 }
 
 /// A resource as a sidecar holds it.
@@ -62,6 +67,7 @@ impl Kind {
             Self::Service => proto::ResourceKind::Service,
             Self::Routes => proto::ResourceKind::Routes,
             Self::Inbound => proto::ResourceKind::Inbound,
+            Self::Address => proto::ResourceKind::Address,
         };
         kind.into()
     }
@@ -72,6 +78,7 @@ impl Kind {
             Ok(proto::ResourceKind::Service) => Some(Self::Service),
             Ok(proto::ResourceKind::Routes) => Some(Self::Routes),
             Ok(proto::ResourceKind::Inbound) => Some(Self::Inbound),
+            Ok(proto::ResourceKind::Address) => Some(Self::Address),
             Ok(proto::ResourceKind::Unspecified) | Err(_) => None,
         }
     }
@@ -82,6 +89,7 @@ impl Kind {
             Self::Service => "service",
             Self::Routes => "routes",
             Self::Inbound => "inbound",
+            Self::Address => "address",
         }
     }
 }
@@ -106,6 +114,7 @@ impl Body {
             Self::Service(_) => Kind::Service,
             Self::Routes(_) => Kind::Routes,
             Self::Inbound(_) => Kind::Inbound,
+            Self::Address(_) => Kind::Address,
         }
     }
 }
@@ -146,6 +155,7 @@ pub fn encode(name: &str, body: &Body) -> proto::Resource {
         Body::Service(service) => proto::resource::Body::Service(service::encode(service)),
         Body::Routes(routes) => proto::resource::Body::Routes(routes::encode(routes)),
         Body::Inbound(inbound) => proto::resource::Body::Inbound(inbound::encode(inbound)),
+        Body::Address(owner) => proto::resource::Body::Address(owner::encode(owner)),
     };
     let mut message =
         proto::Resource { name: name.into(), version: String::new(), body: Some(encoded) };
@@ -171,6 +181,10 @@ pub fn decode(message: proto::Resource) -> Result<Resource, DecodeError> {
         proto::resource::Body::Inbound(body) => {
             Body::Inbound(inbound::decode(body).map_err(|e| e.within("inbound"))?)
         }
+        proto::resource::Body::Address(body) => {
+            address(message.name.clone()).map_err(|fault| DecodeError::at("name", fault))?;
+            Body::Address(owner::decode(body).map_err(|e| e.within("address"))?)
+        }
     };
     let key = Key::new(body.kind(), message.name);
     Ok(Resource { key, version: message.version, body })
@@ -183,6 +197,7 @@ pub fn kind_of(message: &proto::Resource) -> Option<Kind> {
         proto::resource::Body::Service(_) => Some(Kind::Service),
         proto::resource::Body::Routes(_) => Some(Kind::Routes),
         proto::resource::Body::Inbound(_) => Some(Kind::Inbound),
+        proto::resource::Body::Address(_) => Some(Kind::Address),
     }
 }
 
@@ -203,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    fn bodies() -> [(&'static str, Body); 3] {
+    fn bodies() -> [(&'static str, Body); 4] {
         let port = InboundPort {
             port: 8080,
             protocol: Protocol::Http1,
@@ -213,6 +228,7 @@ mod tests {
             ("shop/api", Body::Service(service::tests::sample())),
             ("shop/api", Body::Routes(routes::tests::sample())),
             ("127.0.1.1", Body::Inbound(Inbound { ports: vec![port] })),
+            ("127.0.1.1", Body::Address(owner::tests::sample())),
         ]
     }
 
@@ -248,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_kind_has_one_number_and_a_newer_one_is_unknown() {
-        for kind in [Kind::Service, Kind::Routes, Kind::Inbound] {
+        for kind in [Kind::Service, Kind::Routes, Kind::Inbound, Kind::Address] {
             assert_eq!(Kind::decode(kind.encode()), Some(kind));
         }
         assert_eq!(Kind::decode(0), None);
@@ -262,6 +278,10 @@ mod tests {
         let [(_, body), ..] = bodies();
         let error = decode(encode("api", &body)).unwrap_err().to_string();
         assert!(error.starts_with("name: \"api\" is not NAMESPACE/NAME"), "{error}");
+        let [.., (_, body)] = bodies();
+        let error = decode(encode("api", &body)).unwrap_err().to_string();
+        assert!(error.starts_with("name: \"api\" is no IP"), "{error}");
+        let [(_, body), ..] = bodies();
         let mut message = encode("shop/api", &body);
         let Some(proto::resource::Body::Service(service)) = &mut message.body else {
             panic!("a Service encodes as one")

@@ -1,7 +1,7 @@
 //! A Service with its endpoints.
 
 use model::name::ServiceName;
-use model::service::{Endpoint, MeshPeer, Protocol, Service, ServicePort, Target};
+use model::service::{Endpoint, MeshPeer, MeshProtocol, Protocol, Service, ServicePort, Target};
 
 use crate::error::{DecodeError, Fault, address, each, each_value, port};
 use crate::proto;
@@ -67,16 +67,14 @@ fn decode_port(message: proto::ServicePort) -> Result<ServicePort, DecodeError> 
 }
 
 fn encode_endpoint(endpoint: &Endpoint) -> proto::Endpoint {
-    let (mesh_port, identity) = match &endpoint.mesh {
-        Some(mesh) => (mesh.port.into(), mesh.identity.to_string()),
-        None => (0, String::new()),
-    };
+    let (mesh_port, identity, tunnels_only) = encode_mesh(endpoint.mesh.as_ref());
     proto::Endpoint {
         address: endpoint.address.to_string(),
         workload: endpoint.workload.clone(),
         targets: endpoint.targets.iter().map(encode_target).collect(),
         mesh_port,
         identity,
+        tunnels_only,
     }
 }
 
@@ -85,13 +83,27 @@ fn decode_endpoint(message: proto::Endpoint) -> Result<Endpoint, DecodeError> {
         address: address(message.address).map_err(|fault| DecodeError::at("address", fault))?,
         workload: message.workload,
         targets: each("targets", message.targets, decode_target)?,
-        mesh: decode_mesh(message.mesh_port, &message.identity)?,
+        mesh: decode_mesh(message.mesh_port, &message.identity, message.tunnels_only)?,
     })
+}
+
+/// The fields `mesh_port`, `identity` and `tunnels_only` of whoever a sidecar may stand in front
+/// of.
+pub(crate) fn encode_mesh(mesh: Option<&MeshPeer>) -> (u32, String, bool) {
+    let encode = |mesh: &MeshPeer| {
+        let tunnels_only = mesh.protocol == MeshProtocol::Hbone;
+        (mesh.port.into(), mesh.identity.to_string(), tunnels_only)
+    };
+    mesh.map(encode).unwrap_or_default()
 }
 
 /// A mesh port without an identity is refused by the identity's own parser: such an endpoint
 /// would be reached without knowing whom to expect there.
-fn decode_mesh(mesh_port: u32, identity: &str) -> Result<Option<MeshPeer>, DecodeError> {
+pub(crate) fn decode_mesh(
+    mesh_port: u32,
+    identity: &str,
+    tunnels_only: bool,
+) -> Result<Option<MeshPeer>, DecodeError> {
     match (mesh_port, identity) {
         (0, "") => Ok(None),
         (0, _) => Err(DecodeError::at("identity", Fault::IdentityWithoutPort)),
@@ -100,6 +112,7 @@ fn decode_mesh(mesh_port: u32, identity: &str) -> Result<Option<MeshPeer>, Decod
             identity: text.parse().map_err(|error: model::spiffe::SpiffeIdError| {
                 DecodeError::at("identity", error)
             })?,
+            protocol: if tunnels_only { MeshProtocol::Hbone } else { MeshProtocol::Pillion },
         })),
     }
 }
@@ -117,6 +130,8 @@ fn decode_target(message: proto::Target) -> Result<Target, DecodeError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use model::spiffe::SpiffeId;
+
     use super::*;
 
     pub(crate) fn sample() -> Service {
@@ -126,7 +141,9 @@ pub(crate) mod tests {
             targets: vec![Target { port: 80, target: 8080 }, Target { port: 90, target: 9090 }],
             mesh,
         };
-        let identity = "spiffe://cluster.local/ns/shop/sa/api".parse().unwrap();
+        let identity: SpiffeId = "spiffe://cluster.local/ns/shop/sa/api".parse().unwrap();
+        let protocol = MeshProtocol::Hbone;
+        let foreign = MeshPeer { port: 15008, identity: identity.clone(), protocol };
         Service {
             name: "shop/api".parse().unwrap(),
             addresses: vec!["10.96.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
@@ -135,8 +152,9 @@ pub(crate) mod tests {
                 ServicePort { port: 90, name: None, protocol: Protocol::Detect },
             ],
             endpoints: vec![
-                endpoint(1, Some(MeshPeer { port: 15008, identity })),
+                endpoint(1, Some(MeshPeer::pillion(15008, identity.clone()))),
                 endpoint(2, None),
+                endpoint(3, Some(foreign)),
             ],
         }
     }

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Pod as Kubernetes, PodSpec, PodStatus};
 use model::name::Label;
+use model::service::MeshProtocol;
 use serde_json::Value;
 
 use crate::object::{Outcome, meta, strict};
 use crate::problem::Fault;
 
-/// The annotation of a pod with a sidecar; its value is `enabled`.
+/// The annotation of a pod with a sidecar; its value is `enabled`, or `hbone` where it is one of
+/// another mesh with the same trust root.
 const SIDECAR: &str = "pillion.dev/sidecar";
 
 /// The annotation with the sidecar's mesh port.
@@ -36,8 +38,8 @@ pub struct Pod {
     pub ready: bool,
     /// Ports of its containers that have a name.
     pub named_ports: BTreeMap<String, u16>,
-    /// The port of its sidecar, where it has one.
-    pub mesh_port: Option<u16>,
+    /// The port of its sidecar and what that takes, where it has one.
+    pub sidecar: Option<(u16, MeshProtocol)>,
 }
 
 /// Parses a Pod.
@@ -59,7 +61,7 @@ pub(crate) fn parse(value: &Value) -> Outcome<Pod> {
         addresses: addresses(&status).map_err(|fault| vec![fault])?,
         ready: metadata.deletion_timestamp.is_none() && is_ready(&status),
         named_ports: named_ports(&spec),
-        mesh_port: mesh_port(&annotations).map_err(|fault| vec![fault])?,
+        sidecar: sidecar(&annotations).map_err(|fault| vec![fault])?,
         service_account,
     };
     Ok((pod, Vec::new()))
@@ -96,18 +98,21 @@ fn named_ports(spec: &PodSpec) -> BTreeMap<String, u16> {
     named.collect()
 }
 
-fn mesh_port(annotations: &BTreeMap<String, String>) -> Result<Option<u16>, Fault> {
-    match annotations.get(SIDECAR).map(String::as_str) {
+fn sidecar(annotations: &BTreeMap<String, String>) -> Result<Option<(u16, MeshProtocol)>, Fault> {
+    let protocol = match annotations.get(SIDECAR).map(String::as_str) {
         None | Some("disabled") => return Ok(None),
-        Some("enabled") => {}
+        Some("enabled") => MeshProtocol::Pillion,
+        Some("hbone") => MeshProtocol::Hbone,
         Some(other) => {
-            let message = format!("{other:?} is neither enabled nor disabled");
+            let message = format!("{other:?} is neither enabled, disabled nor hbone");
             return Err(Fault::invalid(format!("metadata.annotations[{SIDECAR}]"), message));
         }
-    }
-    let Some(text) = annotations.get(MESH_PORT) else { return Ok(Some(DEFAULT_MESH_PORT)) };
+    };
+    let Some(text) = annotations.get(MESH_PORT) else {
+        return Ok(Some((DEFAULT_MESH_PORT, protocol)));
+    };
     match text.parse() {
-        Ok(port) if port != 0 => Ok(Some(port)),
+        Ok(port) if port != 0 => Ok(Some((port, protocol))),
         _ => {
             let message = format!("{text:?} is no port (1 to 65535)");
             Err(Fault::invalid(format!("metadata.annotations[{MESH_PORT}]"), message))
@@ -158,12 +163,16 @@ mod tests {
     fn the_annotation_tells_the_sidecar() {
         let cases = [
             ("", None),
-            ("pillion.dev/sidecar: enabled", Some(15008)),
+            ("pillion.dev/sidecar: enabled", Some((15008, MeshProtocol::Pillion))),
             ("pillion.dev/sidecar: disabled", None),
-            ("pillion.dev/sidecar: enabled, pillion.dev/mesh-port: '16008'", Some(16008)),
+            (
+                "pillion.dev/sidecar: enabled, pillion.dev/mesh-port: '16008'",
+                Some((16008, MeshProtocol::Pillion)),
+            ),
+            ("pillion.dev/sidecar: hbone", Some((15008, MeshProtocol::Hbone))),
         ];
         for (annotations, expected) in cases {
-            assert_eq!(pod(annotations, "").mesh_port, expected, "{annotations}");
+            assert_eq!(pod(annotations, "").sidecar, expected, "{annotations}");
         }
         let faults = refused(&text("pillion.dev/sidecar: 'yes'", ""));
         assert!(faults[0].starts_with("metadata.annotations[pillion.dev/sidecar]: "), "{faults:?}");

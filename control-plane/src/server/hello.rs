@@ -26,6 +26,8 @@ pub(super) struct Hello {
     pub(super) lease: Option<Lease>,
     /// Services to subscribe to.
     pub(super) services: Vec<String>,
+    /// Addresses to subscribe to.
+    pub(super) addresses: Vec<String>,
     /// What it holds.
     pub(super) known: Vec<proto::Known>,
 }
@@ -43,8 +45,8 @@ pub(super) fn parse(message: Option<proto::SyncRequest>, proved: &Proved) -> Res
         None => None,
     };
     let version = printable(&hello.version);
-    let (services, known) = (hello.services, hello.known);
-    Ok(Hello { version, instance, address, lease, services, known })
+    let (services, addresses, known) = (hello.services, hello.addresses, hello.known);
+    Ok(Hello { version, instance, address, lease, services, addresses, known })
 }
 
 fn parse_address(text: &str) -> Result<IpAddr, Status> {

@@ -100,6 +100,7 @@ impl Stream {
         self.log_hello(&hello);
         let mut session = Session::new(self.proved.namespace.clone(), hello.address, hello.known);
         session.subscribe(hello.services).map_err(too_many)?;
+        session.subscribe_addresses(hello.addresses).map_err(too_many)?;
         let _lease = match hello.lease {
             Some(lease) => Some(self.register(lease).await),
             None => None,
@@ -180,8 +181,9 @@ impl Stream {
     async fn take_in(&self, message: SyncRequest, session: &mut Session) -> Result<(), Status> {
         match message.kind {
             Some(sync_request::Kind::Subscribe(names)) => {
-                session.unsubscribe(&names.remove);
-                session.subscribe(names.add).map_err(too_many)
+                session.unsubscribe(&names.remove, &names.remove_addresses);
+                session.subscribe(names.add).map_err(too_many)?;
+                session.subscribe_addresses(names.add_addresses).map_err(too_many)
             }
             Some(sync_request::Kind::Acknowledge(message)) => {
                 for refusal in session.acknowledge(message) {

@@ -24,12 +24,21 @@ pub(super) struct Candidate {
 /// What stands behind each Service that an object defines or a workload registered for.
 pub(super) type Behind = BTreeMap<ServiceName, Vec<Candidate>>;
 
-/// Collects the endpoints of all Services.
+/// Who is at an address, whether a Service leads there or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct At {
+    /// The name for people.
+    pub(super) workload: String,
+    /// How to reach its sidecar.
+    pub(super) mesh: Option<MeshPeer>,
+}
+
+/// Collects the endpoints of all Services, and who is at each address.
 pub(super) fn collect(
     world: &World,
     registered: &Registered<'_>,
     trust_domain: &TrustDomain,
-) -> Behind {
+) -> (Behind, BTreeMap<IpAddr, At>) {
     let view = View::new(world, registered, trust_domain);
     let mut behind = Behind::new();
     for service in world.services().filter(|service| service.addresses != Addresses::External) {
@@ -49,7 +58,8 @@ pub(super) fn collect(
             add_lease(found, lease, vec![Target { port, target: lease.app_port }]);
         }
     }
-    behind
+    let workloads = view.workloads(&behind);
+    (behind, workloads)
 }
 
 /// The ports of a Service that a registered workload serves: the one that it names, those whose
@@ -75,7 +85,7 @@ fn add_lease(found: &mut Vec<Candidate>, lease: &Lease, targets: Vec<Target>) {
     if targets.is_empty() || found.iter().any(known) {
         return;
     }
-    let mesh = Some(MeshPeer { port: lease.mesh_port, identity: lease.identity.clone() });
+    let mesh = Some(MeshPeer::pillion(lease.mesh_port, lease.identity.clone()));
     let workload = lease.workload.clone();
     let endpoint = Endpoint { address: lease.address, workload, targets, mesh };
     found.push(Candidate { endpoint, state: State::Ready });
@@ -173,6 +183,27 @@ impl<'w> View<'w> {
         pods.filter(selected).filter_map(candidate).collect()
     }
 
+    /// Who is at each address: the pods, and where no pod says so, who serves there.
+    fn workloads(&self, behind: &Behind) -> BTreeMap<IpAddr, At> {
+        let mut found = BTreeMap::new();
+        for (address, pods) in &self.pods_at {
+            // An address that was given on may still be written in a pod that has ended.
+            let Some(pod) = pods.iter().find(|pod| pod.ready).or_else(|| pods.first()) else {
+                continue;
+            };
+            let mesh = self.mesh(&pod.namespace, *address, &[], Some(pod));
+            found.insert(*address, At { workload: pod.name.clone(), mesh });
+        }
+        for endpoint in behind.values().flatten().map(|candidate| &candidate.endpoint) {
+            let at = || At { workload: endpoint.workload.clone(), mesh: endpoint.mesh.clone() };
+            let known = found.entry(endpoint.address).or_insert_with(at);
+            if known.mesh.is_none() {
+                known.mesh.clone_from(&endpoint.mesh);
+            }
+        }
+        found
+    }
+
     /// The sidecar at an address of this namespace: one that registered there says best who it
     /// is, the one of the same port before any other; else the pod's annotation. What a workload
     /// of another namespace registers has no say: it could take the address out of service.
@@ -187,13 +218,13 @@ impl<'w> View<'w> {
         let same_port = |lease: &&&Lease| targets.iter().any(|t| t.target == lease.app_port);
         let leases = || self.registered.at(address).iter().filter(own);
         if let Some(lease) = leases().find(same_port).or_else(|| leases().next()) {
-            return Some(MeshPeer { port: lease.mesh_port, identity: lease.identity.clone() });
+            return Some(MeshPeer::pillion(lease.mesh_port, lease.identity.clone()));
         }
         let pod = pod?;
-        let port = pod.mesh_port?;
+        let (port, protocol) = pod.sidecar?;
         let identity =
             SpiffeId::workload(self.trust_domain, &pod.namespace, &pod.service_account).ok()?;
-        Some(MeshPeer { port, identity })
+        Some(MeshPeer { port, identity, protocol })
     }
 }
 

@@ -3,6 +3,7 @@
 mod addresses;
 mod endpoints;
 mod inbound;
+mod owners;
 mod routes;
 mod services;
 
@@ -11,6 +12,7 @@ use std::net::IpAddr;
 
 use model::inbound::Inbound;
 use model::name::{Label, ServiceName};
+use model::owner::Owner;
 use model::route::ServiceRoutes;
 use model::service::Service;
 use model::spiffe::TrustDomain;
@@ -38,6 +40,8 @@ pub struct Translation {
     pub routes: BTreeMap<ServiceName, ScopedRoutes>,
     /// What each workload lets in, by its address.
     pub inbound: BTreeMap<IpAddr, Inbound>,
+    /// Who has each address that is known.
+    pub owners: BTreeMap<IpAddr, Owner>,
     /// What could not be resolved.
     pub problems: Vec<Problem>,
 }
@@ -54,12 +58,13 @@ pub struct ScopedRoutes {
 /// Translates all there is.
 pub fn translate(world: &World, leases: &[&Lease], settings: &Settings) -> Translation {
     let registered = Registered::new(leases);
-    let behind = endpoints::collect(world, &registered, &settings.trust_domain);
+    let (behind, workloads) = endpoints::collect(world, &registered, &settings.trust_domain);
     let (services, mut problems) = services::translate(world, &registered, &behind, settings);
     let (routes, unresolved) = routes::translate(world, &services);
     let inbound = inbound::translate(leases, &behind, &services);
+    let owners = owners::translate(&services, workloads, &inbound);
     problems.extend(unresolved);
-    Translation { services, routes, inbound, problems }
+    Translation { services, routes, inbound, owners, problems }
 }
 
 /// The leases, as they are looked for.

@@ -223,3 +223,49 @@ fn parents_choose_ports_by_number_and_by_name() {
         assert_eq!(translation.problems.is_empty(), expected.is_some(), "{parent}");
     }
 }
+
+/// The owner of an address, as `service NAME` or `workload NAME[named ports]@mesh-port`.
+fn owner(translation: &Translation, address: &str) -> Option<String> {
+    Some(match translation.owners.get(&address.parse().unwrap())? {
+        Owner::Service(name) => format!("service {name}"),
+        Owner::Workload(workload) => {
+            let ports: Vec<String> = workload.ports.iter().map(|p| p.port.to_string()).collect();
+            let mesh = workload.mesh.as_ref().map_or_else(String::new, |m| format!("@{}", m.port));
+            format!("workload {}[{}]{mesh}", workload.name, ports.join(" "))
+        }
+    })
+}
+
+#[test]
+fn every_known_address_has_an_owner() {
+    let meshed = ", annotations: {pillion.dev/sidecar: enabled}";
+    let two = ", podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]";
+    let finished = pod("old", "10.0.0.3", "", ", phase: Succeeded");
+    let lonely = pod("lonely", "10.0.0.2", meshed, "").replace("app: api", "app: other");
+    let api = API.replace("ports: [", "clusterIP: 10.96.0.7, ports: [");
+    let outside = "{addresses: [10.0.0.9]}";
+    let objects = [
+        api,
+        pod("a", "10.0.0.1", meshed, two),
+        lonely,
+        finished,
+        pod("new", "10.0.0.3", meshed, ""),
+        slice("s", 8080, &format!("{{addresses: [10.0.0.1]}}, {outside}")),
+    ];
+    let objects: Vec<&str> = objects.iter().map(String::as_str).collect();
+    let translation = translated(&objects, &[lease("shop/other", "127.0.1.1", 90)]);
+    let cases = [
+        ("10.96.0.7", Some("service shop/api")),
+        ("10.0.0.1", Some("workload a[8080]@15008")),
+        ("fd00::1", Some("workload a[]@15008")),
+        ("10.0.0.2", Some("workload lonely[]@15008")),
+        ("10.0.0.3", Some("workload new[]@15008")),
+        ("10.0.0.9", Some("workload 10.0.0.9[8080]")),
+        ("10.0.0.10", None),
+    ];
+    for (address, expected) in cases {
+        assert_eq!(owner(&translation, address).as_deref(), expected, "{address}");
+    }
+    let registered = owner(&translation, "127.0.1.1").unwrap();
+    assert!(registered.ends_with("[90]@15008"), "{registered}");
+}

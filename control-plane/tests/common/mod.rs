@@ -173,7 +173,7 @@ impl Sidecar {
     }
 
     pub(crate) async fn subscribe(&self, name: &str) {
-        let subscribe = proto::Subscribe { add: vec![name.into()], remove: Vec::new() };
+        let subscribe = proto::Subscribe { add: vec![name.into()], ..Default::default() };
         self.say(sync_request::Kind::Subscribe(subscribe)).await;
     }
 

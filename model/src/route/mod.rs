@@ -152,6 +152,13 @@ pub struct Timeouts {
     pub backend_request: Option<Duration>,
 }
 
+impl Timeouts {
+    /// Bounds the whole request by `limit` as well.
+    pub fn shorten(&mut self, limit: Duration) {
+        self.request = Some(self.request.map_or(limit, |request| request.min(limit)));
+    }
+}
+
 /// `rules[].retry` (GEP-1731).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Retry {

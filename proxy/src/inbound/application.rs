@@ -1,6 +1,6 @@
 //! The application's ports: what a caller may reach through this sidecar.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use model::code::ErrorCode;
@@ -21,21 +21,24 @@ pub struct Application {
 }
 
 impl Application {
-    /// The application's port of this number: the one of `--app-port`, or one that a Service
-    /// names. Any other is refused, for behind it may be what was never meant for the mesh.
+    /// The application's port of this number, where it listens or else at `meant`: the one of
+    /// `--app-port`, or one that a Service names. Any other is refused, for behind it may be what
+    /// was never meant for the mesh; but where connections are redirected, the sidecar goes only
+    /// where they would have come without it.
     ///
     /// # Errors
     /// `port_denied`, or `loop_detected` for the sidecar's own ports.
-    pub fn find(mesh: &Mesh, port: u16) -> Result<Self, ProxyError> {
-        let app = &mesh.config.app;
-        let address = SocketAddr::new(app.address, port);
-        if app.address == mesh.config.address && mesh.config.ports.contains(port) {
+    pub fn find(mesh: &Mesh, meant: IpAddr, port: u16) -> Result<Self, ProxyError> {
+        let config = &mesh.config;
+        let app = &config.app;
+        let address = SocketAddr::new(app.address.unwrap_or(meant), port);
+        if config.addresses.contains(&address.ip()) && config.ports.contains(port) {
             let detail = format!("port {port} is the sidecar's own");
             return Err(ProxyError::new(ErrorCode::LoopDetected, detail));
         }
         let table = mesh.table();
         let named = table.inbound_port(port);
-        if named.is_none() && app.port != Some(port) {
+        if named.is_none() && app.port != Some(port) && !config.redirected {
             let detail = format!("no Service and no --app-port names port {port} here");
             return Err(ProxyError::new(ErrorCode::PortDenied, detail));
         }

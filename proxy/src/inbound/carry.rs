@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use ::http::{Method, Request, Response};
 use bytes::BytesMut;
-use hyper::body::Incoming;
 use model::code::ErrorCode;
 use model::service::Protocol;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -18,10 +17,12 @@ use super::{Arrival, Caller, http};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::opaque::Opaque;
-use crate::relay::Session;
+use crate::received::Received;
+use crate::relay::{Carried, Session};
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::sniff::{Prefixed, Spoken, sniff_on};
 use crate::telemetry::metrics::{Direction, Tls};
+use crate::upgrade::is_extended;
 use crate::upstream::connect;
 use crate::worker::Worker;
 
@@ -34,7 +35,7 @@ pub(super) async fn carry<I>(
     io: I,
     mut upstream: Option<TcpStream>,
 ) where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: Carried + Send + 'static,
 {
     let application = Arc::clone(&arrival.application);
     if application.protocol == Protocol::Opaque {
@@ -51,16 +52,14 @@ pub(super) async fn carry<I>(
         // Outside of the mesh, a connection that nobody uses is not kept.
         None => timeout(HEAD_TIMEOUT, detected).await.unwrap_or_else(|late| Err(late.into())),
     };
-    let ended = match detected {
-        Ok((Spoken::Http2, io)) => server::http2(io, drain.begun(), handle).await,
+    let (spoken, io) = match detected {
         Ok((Spoken::Other, io)) if application.protocol == Protocol::Detect => {
             return relay(&worker, &arrival, Opaque::new(io), upstream).await;
         }
-        // What is no HTTP gets HTTP/1's 400 where HTTP is what the application speaks.
-        Ok((Spoken::Http1 | Spoken::Other, io)) => server::http1(io, &drain, handle).await,
+        Ok(detected) => detected,
         Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
     };
-    if let Err(error) = ended {
+    if let Err(error) = server::serve(spoken, io, &drain, handle).await {
         tracing::debug!(%error, "inbound: connection ended with an error");
     }
 }
@@ -82,8 +81,8 @@ async fn detect<I: AsyncRead + Unpin>(
 }
 
 /// Answers one request on the connection.
-async fn answer(worker: Worker, arrival: Arrival, request: Request<Incoming>) -> Response<Body> {
-    if request.method() == Method::CONNECT {
+async fn answer(worker: Worker, arrival: Arrival, request: Request<Received>) -> Response<Body> {
+    if request.method() == Method::CONNECT && !is_extended(&request) {
         let detail = "CONNECT is for the outbound and the mesh port";
         return ProxyError::new(ErrorCode::MethodNotAllowed, detail).public_response(false);
     }
@@ -117,10 +116,12 @@ async fn client_speaks_first<I: AsyncRead + Unpin>(
 }
 
 /// Carries bytes between the two.
-async fn relay<I>(worker: &Worker, arrival: &Arrival, io: I, upstream: Option<TcpStream>)
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-{
+async fn relay<I: Carried>(
+    worker: &Worker,
+    arrival: &Arrival,
+    mut io: I,
+    upstream: Option<TcpStream>,
+) {
     let mut session = open(worker, arrival);
     let reached = match upstream {
         Some(upstream) => Ok(upstream),
@@ -128,7 +129,10 @@ where
     };
     match reached {
         Ok(upstream) => session.relay(io, upstream).await,
-        Err(error) => session.fail(error),
+        Err(error) => {
+            io.reset();
+            session.fail(error);
+        }
     }
 }
 

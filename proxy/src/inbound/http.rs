@@ -17,6 +17,7 @@ use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
+use crate::received::Received;
 use crate::target;
 use crate::telemetry::metrics::{Direction, Tls};
 use crate::upgrade::{Upgrade, is_granted};
@@ -26,7 +27,7 @@ use crate::upstream::{Connection, Lease};
 use crate::worker::Worker;
 
 /// Answers one request from the mesh or from outside of it, whatever happens.
-pub async fn handle(worker: &Worker, caller: Caller, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(worker: &Worker, caller: Caller, request: Request<Received>) -> Response<Body> {
     let mut exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
     exchange.service = Some(worker.mesh.own_label());
     if let Some(peer) = caller.peer() {
@@ -43,21 +44,21 @@ async fn forward(
     worker: &Worker,
     exchange: &mut Exchange,
     caller: &Caller,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
 ) -> Result<Response<Body>, ProxyError> {
     let upgrade = Upgrade::asked(&mut request);
     let (parts, body) = request.into_parts();
     edge::request(&parts)?;
-    let wanted = target::read(&parts)?;
     let target = Target::read(worker, caller, &parts)?;
     let application = target.application;
+    let wanted = target::read(&parts, Some(application.address))?;
     exchange.endpoint = Some(application.address);
     exchange.service = Some(Arc::clone(&application.service));
 
     let body = if body.is_end_stream() {
         RequestBody::Empty
     } else {
-        RequestBody::Stream(Upload::new(body, parts.version))
+        RequestBody::Stream(Upload::new(body, &parts))
     };
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
@@ -94,6 +95,7 @@ async fn switch(
         let arrival = Arrival { peer: caller.peer().cloned(), application };
         return Ok(upgrade.grant(response, carry::open(worker, &arrival), ()));
     }
+    upgrade.declined(&response)?;
     Ok(received(response, Lease::new(Connection::Own)))
 }
 
@@ -108,10 +110,13 @@ impl Target {
     /// the calling sidecar say.
     fn read(worker: &Worker, caller: &Caller, parts: &Parts) -> Result<Self, ProxyError> {
         let bad = |detail: &'static str| ProxyError::new(ErrorCode::BadRequest, detail);
-        if let Caller::Connection(arrival) = caller {
-            let application = Arc::clone(&arrival.application);
-            return Ok(Self { application, http2: parts.version == Version::HTTP_2 });
-        }
+        let at = match caller {
+            Caller::Connection(arrival) => {
+                let application = Arc::clone(&arrival.application);
+                return Ok(Self { application, http2: parts.version == Version::HTTP_2 });
+            }
+            Caller::Stream(_, at) => *at,
+        };
         let port = parts.headers.get(names::PORT).and_then(|port| port.to_str().ok()?.parse().ok());
         let port = port.ok_or_else(|| bad("x-pillion-port is missing, or no port"))?;
         let http2 = match parts.headers.get(names::PROTOCOL).map(HeaderValue::as_bytes) {
@@ -119,7 +124,7 @@ impl Target {
             Some(b"h2") => true,
             Some(_) => return Err(bad("x-pillion-protocol is neither http/1.1 nor h2")),
         };
-        Ok(Self { application: Arc::new(Application::find(&worker.mesh, port)?), http2 })
+        Ok(Self { application: Arc::new(Application::find(&worker.mesh, at, port)?), http2 })
     }
 }
 

@@ -8,12 +8,12 @@ pub mod plaintext;
 pub mod tunnel;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ::http::{Method, Request, Response};
 use certs::{HandshakeFailure, Side};
-use hyper::body::Incoming;
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use tokio::net::TcpStream;
@@ -26,15 +26,18 @@ use crate::body::Body;
 use crate::error::ProxyError;
 use crate::mesh::MESH_ALPN;
 use crate::proof::Proof;
-use crate::server::{self, HEAD_TIMEOUT};
+use crate::received::Received;
+use crate::server::HEAD_TIMEOUT;
+use crate::streams::{self, Limits};
 use crate::telemetry::metrics::Direction;
 use crate::worker::Worker;
 
 /// How a request came.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// As a stream of its own from another sidecar: its headers name the application's port.
-    Stream(SpiffeId),
+    /// As a stream of its own from another sidecar: its headers name the application's port, at
+    /// the address that the sidecar connected to.
+    Stream(SpiffeId, IpAddr),
     /// On a connection to one port of the application.
     Connection(Arrival),
 }
@@ -43,7 +46,7 @@ impl Caller {
     /// The identity of the sidecar that sends it; none in plaintext.
     pub const fn peer(&self) -> Option<&SpiffeId> {
         match self {
-            Self::Stream(peer) => Some(peer),
+            Self::Stream(peer, _) => Some(peer),
             Self::Connection(arrival) => arrival.peer.as_ref(),
         }
     }
@@ -61,6 +64,10 @@ pub struct Arrival {
 /// Serves one connection of another sidecar until it ends.
 pub async fn serve(worker: Worker, socket: TcpStream) {
     let started = Instant::now();
+    let at = match socket.local_addr() {
+        Ok(at) => at.ip(),
+        Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
+    };
     let (io, peer, proof) = match accept(&worker, socket).await {
         Ok(accepted) => accepted,
         Err(error) => {
@@ -70,7 +77,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
     };
     worker.mesh.metrics.tls.handshake_done(Direction::Inbound, started.elapsed());
     let drain = worker.mesh.drain.clone();
-    let handle = move |request| dispatch(worker.clone(), peer.clone(), request);
+    let handle = move |request| dispatch(worker.clone(), peer.clone(), at, request);
     let leave = async {
         tokio::select! {
             () = drain.begun() => {}
@@ -78,7 +85,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
         }
     };
     tokio::select! {
-        ended = server::http2(io, leave, handle) => if let Err(error) = ended {
+        ended = streams::serve(Limits::SIDECAR, io, leave, handle) => if let Err(error) = ended {
             tracing::debug!(%error, "inbound: mesh connection ended with an error");
         },
         over = proof.spent() => tracing::info!(?over, "inbound: mesh connection cut"),
@@ -119,10 +126,15 @@ async fn accept(
     Ok((io, peer, proof))
 }
 
-async fn dispatch(worker: Worker, peer: SpiffeId, request: Request<Incoming>) -> Response<Body> {
+async fn dispatch(
+    worker: Worker,
+    peer: SpiffeId,
+    at: IpAddr,
+    request: Request<Received>,
+) -> Response<Body> {
     if request.method() == Method::CONNECT {
         tunnel::handle(&worker, peer, request).await
     } else {
-        http::handle(&worker, Caller::Stream(peer), request).await
+        http::handle(&worker, Caller::Stream(peer, at), request).await
     }
 }

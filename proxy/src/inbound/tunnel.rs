@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use model::code::ErrorCode;
 use model::host::{Authority, Host};
 use model::spiffe::SpiffeId;
@@ -14,12 +12,18 @@ use super::application::Application;
 use super::carry::{carry, open, reach};
 use crate::body::Body;
 use crate::error::ProxyError;
+use crate::received::Received;
 use crate::relay::Session;
+use crate::switch::Switch;
 use crate::telemetry::metrics::{Direction, Tls};
 use crate::worker::Worker;
 
 /// Answers a CONNECT of another sidecar: once the application is reached, 200 and then bytes.
-pub async fn handle(worker: &Worker, peer: SpiffeId, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(
+    worker: &Worker,
+    peer: SpiffeId,
+    mut request: Request<Received>,
+) -> Response<Body> {
     let application = match target(worker, &request) {
         Ok(application) => Arc::new(application),
         Err(error) => {
@@ -35,14 +39,12 @@ pub async fn handle(worker: &Worker, peer: SpiffeId, request: Request<Incoming>)
         Ok(upstream) => upstream,
         Err(error) => return refuse(open(worker, &arrival), error),
     };
-    let worker = worker.clone();
+    let (worker, caller) = (worker.clone(), Switch::of(&mut request));
     tokio::spawn(async move {
-        match hyper::upgrade::on(request).await {
-            Ok(caller) => carry(worker, arrival, TokioIo::new(caller), Some(upstream)).await,
-            Err(error) => {
-                let error = ProxyError::new(ErrorCode::ClientClosed, error.to_string());
-                open(&worker, &arrival).fail(error);
-            }
+        match caller.granted().await {
+            Ok(caller) => carry(worker, arrival, caller, Some(upstream)).await,
+            // One that was given up before it began is nothing to tell of.
+            Err(error) => tracing::debug!(%error, "inbound: tunnel not used"),
         }
     });
     Response::new(Body::empty())
@@ -55,7 +57,7 @@ fn refuse(mut session: Session, error: ProxyError) -> Response<Body> {
 }
 
 /// The port that the `:authority` of a CONNECT names; its address must be this workload's.
-fn target(worker: &Worker, request: &Request<Incoming>) -> Result<Application, ProxyError> {
+fn target(worker: &Worker, request: &Request<Received>) -> Result<Application, ProxyError> {
     let bad = |detail: String| ProxyError::new(ErrorCode::BadRequest, detail);
     let text = request.uri().authority().ok_or_else(|| bad("CONNECT without a target".into()))?;
     let wanted: Authority =
@@ -63,9 +65,9 @@ fn target(worker: &Worker, request: &Request<Incoming>) -> Result<Application, P
     let config = &worker.mesh.config;
     match (wanted.host, wanted.port) {
         (Host::Ip(address), Some(port))
-            if address == config.address || address == config.app.address =>
+            if config.addresses.contains(&address) || config.app.address == Some(address) =>
         {
-            Application::find(&worker.mesh, port)
+            Application::find(&worker.mesh, address, port)
         }
         _ => {
             let detail = format!("CONNECT {text}: this is the sidecar of {}", config.address);

@@ -14,15 +14,13 @@ use model::code::{ErrorCode, Fault};
 use model::endpoint::{Endpoint, EndpointKey};
 use model::headers as names;
 use model::host::Authority;
-use model::name::ServiceName;
 use model::outlier;
 use model::retry::{self, Decision, Outcome};
 use model::route::{Retry, Timeouts};
-use model::table::PortEntry;
 use tokio::time::{sleep, timeout};
 use tracing::Span;
 
-use super::tunnel;
+use super::reach;
 use crate::body::{Body, RequestBody};
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
@@ -39,8 +37,8 @@ use crate::worker::Worker;
 /// Where a request may go and what may be done for it.
 #[derive(Debug)]
 pub struct Forward<'a> {
-    /// The Service whose endpoints these are.
-    pub backend: &'a ServiceName,
+    /// The Service whose endpoints these are, for people.
+    pub backend: &'a str,
     /// The endpoints to choose from.
     pub endpoints: &'a [Arc<Endpoint>],
     /// What pays for retries.
@@ -207,7 +205,7 @@ impl Attempt<'_> {
             address,
         );
         exchange.endpoint = Some(address);
-        exchange.tls = tunnel::tls(self.endpoint);
+        exchange.tls = reach::tls(self.endpoint);
         let (limit, code) = self.limit(deadline);
         let result = match limit {
             None => self.send(&span).await,
@@ -262,7 +260,7 @@ impl Attempt<'_> {
         *request.method_mut() = self.outgoing.method.clone();
         *request.headers_mut() = self.outgoing.headers.clone();
         self.worker.mesh.tracing.inject(span, request.headers_mut());
-        let meshed = self.endpoint.key.mesh.is_some();
+        let meshed = self.endpoint.key.is_pillion();
         if meshed {
             let headers = request.headers_mut();
             headers.insert(names::PORT, HeaderValue::from(self.endpoint.key.target));
@@ -307,7 +305,7 @@ pub(super) fn received(
     // Only a sidecar may report an error of the mesh's.
     let reported = parts.headers.remove(names::ERROR);
     headers::strip_reserved(&mut parts.headers);
-    if let Some(reported) = reported.filter(|_| endpoint.key.mesh.is_some()) {
+    if let Some(reported) = reported.filter(|_| endpoint.key.is_pillion()) {
         parts.headers.insert(names::ERROR, reported);
     }
     parts.version = Version::HTTP_11;
@@ -315,14 +313,12 @@ pub(super) fn received(
 }
 
 impl<'a> Forward<'a> {
-    /// Straight to the endpoints of `port`, where no route is attached.
-    pub fn plain(backend: &'a ServiceName, port: &'a PortEntry) -> Self {
-        Self {
-            backend,
-            endpoints: &port.endpoints,
-            budget: &port.budget,
-            timeouts: Timeouts::default(),
-            retry: None,
-        }
+    /// Straight to one of `endpoints`, where no route applies.
+    pub fn plain(
+        backend: &'a str,
+        endpoints: &'a [Arc<Endpoint>],
+        budget: &'a RetryBudget,
+    ) -> Self {
+        Self { backend, endpoints, budget, timeouts: Timeouts::default(), retry: None }
     }
 }

@@ -1,23 +1,26 @@
 //! The story of an HTTP request on its way out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use model::code::ErrorCode;
+use model::grpc;
 use model::name::ServiceName;
 use model::route::{Action, BackendTarget, Selected};
 use model::table::{Lookup, PortEntry, ServiceEntry, Table};
 
 use super::attempt::{self, Forward, Outgoing};
-use super::{destination, upgrade};
+use super::destination::{Destination, ServicePort, Via};
+use super::upgrade;
 use crate::body::Body;
 use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
+use crate::received::Received;
 use crate::target;
 use crate::telemetry::metrics::Direction;
 use crate::upgrade::Upgrade;
@@ -25,9 +28,9 @@ use crate::upload::Upload;
 use crate::worker::Worker;
 
 /// Answers one request of the application, whatever happens.
-pub async fn handle(worker: &Worker, request: Request<Incoming>) -> Response<Body> {
+pub async fn handle(worker: &Worker, via: Via, request: Request<Received>) -> Response<Body> {
     let mut exchange = Exchange::open(&worker.mesh, Direction::Outbound, &request);
-    match forward(worker, &mut exchange, request).await {
+    match forward(worker, via, &mut exchange, request).await {
         Ok(response) => exchange.deliver(response),
         Err(error) => exchange.refuse(&error),
     }
@@ -35,32 +38,70 @@ pub async fn handle(worker: &Worker, request: Request<Incoming>) -> Response<Bod
 
 async fn forward(
     worker: &Worker,
+    via: Via,
     exchange: &mut Exchange,
-    mut request: Request<Incoming>,
+    mut request: Request<Received>,
 ) -> Result<Response<Body>, ProxyError> {
     let upgrade = Upgrade::asked(&mut request);
     let (mut parts, body) = request.into_parts();
     edge::request(&parts)?;
-    let wanted = target::read(&parts)?;
-    let (table, name) = destination::find(&worker.mesh, &wanted).await?;
-    let service = known(&table, &name)?;
-    exchange.service = Some(Arc::clone(&service.label));
-    let port = destination::port(service, &wanted)?;
+    let wanted = target::read(&parts, via.original())?;
+    let destination = via.find(&worker.mesh, &wanted).await?;
+    exchange.service = Some(destination.label());
 
     headers::strip_hop_by_hop(&mut parts.headers);
     headers::strip_reserved(&mut parts.headers);
 
-    let selected = select(port, &parts)?;
-    exchange.route = selected.as_ref().map(|selected| Arc::clone(selected.route));
-    let forward = plan(&table, service, port, selected.as_ref())?;
-    port.budget.deposit(exchange.started());
+    let mut forward = way(&destination, exchange, &parts)?;
+    forward.budget.deposit(exchange.started());
+    let limit = grpc_timeout(exchange, &parts);
+    limit.inspect(|limit| forward.timeouts.shorten(*limit));
 
-    let body = (!body.is_end_stream()).then(|| Upload::new(body, parts.version));
+    let body = (!body.is_end_stream()).then(|| Upload::new(body, &parts));
     let outgoing = Outgoing::new(parts, &wanted, body, &worker.mesh);
-    match upgrade {
+    let response = match upgrade {
         Some(upgrade) => upgrade::send(worker, exchange, &forward, upgrade, &outgoing).await,
         None => attempt::send(worker, exchange, &forward, outgoing).await,
+    };
+    match limit {
+        Some(limit) => Ok(response?.map(|body| body.until(exchange.started() + limit))),
+        None => response,
     }
+}
+
+/// How long a gRPC call may take by its client's word, to the end of its response.
+fn grpc_timeout(exchange: &Exchange, parts: &Parts) -> Option<Duration> {
+    let timeout = parts.headers.get(grpc::TIMEOUT).filter(|_| exchange.grpc)?;
+    grpc::timeout(timeout.as_bytes())
+}
+
+/// The endpoints that the request may go to, and what may be done for it on the way.
+fn way<'a>(
+    destination: &'a Destination,
+    exchange: &mut Exchange,
+    parts: &Parts,
+) -> Result<Forward<'a>, ProxyError> {
+    match destination {
+        Destination::Service(to) => route(to, exchange, parts),
+        Destination::Workload(to) => {
+            Ok(Forward::plain(&to.workload.name, &to.endpoint, &to.workload.budget))
+        }
+        Destination::Outside(endpoint) => {
+            let detail = format!("{} is not in the mesh any more", endpoint.target_address());
+            Err(ProxyError::new(ErrorCode::ServiceUnknown, detail))
+        }
+    }
+}
+
+/// Where the routes of a Service send the request.
+fn route<'a>(
+    to: &'a ServicePort,
+    exchange: &mut Exchange,
+    parts: &Parts,
+) -> Result<Forward<'a>, ProxyError> {
+    let selected = select(to.port(), parts)?;
+    exchange.route = selected.as_ref().map(|selected| Arc::clone(selected.route));
+    plan(&to.table, &to.service, to.port(), selected.as_ref())
 }
 
 /// The route that the request matches; none where the port has no routes.
@@ -84,7 +125,7 @@ fn plan<'a>(
     selected: Option<&Selected<'a>>,
 ) -> Result<Forward<'a>, ProxyError> {
     let Some(selected) = selected else {
-        return Ok(Forward::plain(service.name(), port));
+        return Ok(Forward::plain(&service.label, &port.endpoints, &port.budget));
     };
     let fail = |code, detail: String| {
         let detail = format!("{} rule {}: {detail}", selected.route, selected.rule_label);
@@ -106,18 +147,15 @@ fn plan<'a>(
         .ok_or_else(|| invalid(format!("Service {name} has no port {number}")))?;
     Ok(Forward {
         endpoints: &backend.endpoints,
-        backend: service.name(),
+        backend: &service.label,
         budget: &port.budget,
         timeouts: selected.rule.timeouts,
         retry: selected.rule.retry.as_ref(),
     })
 }
 
-/// The entry of a Service that was just found, or that a route names.
-pub(super) fn known<'a>(
-    table: &'a Table,
-    name: &ServiceName,
-) -> Result<&'a ServiceEntry, ProxyError> {
+/// The entry of a Service that a route names.
+fn known<'a>(table: &'a Table, name: &ServiceName) -> Result<&'a ServiceEntry, ProxyError> {
     match table.service(name) {
         Lookup::Known(entry) => Ok(entry),
         Lookup::Absent | Lookup::NotAsked => {

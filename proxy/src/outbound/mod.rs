@@ -1,60 +1,85 @@
-//! What the application sends into the mesh. The port is an ordinary HTTP proxy: absolute-form,
-//! origin-form with a Host, and CONNECT for everything that is not HTTP.
+//! What the application sends: redirected here on its way to somewhere else, or sent to the port as
+//! to an ordinary HTTP proxy (absolute-form, origin-form with a Host, and CONNECT for everything
+//! that is not HTTP).
 
 pub mod attempt;
 pub mod destination;
 pub mod http;
+mod reach;
+mod redirected;
 pub mod tunnel;
 pub mod upgrade;
 
 use std::io;
 
-use ::http::Method;
+use ::http::{Method, Request, Response};
+use model::code::ErrorCode;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use self::destination::Via;
+use crate::body::Body;
+use crate::error::ProxyError;
 use crate::mesh::Mesh;
+use crate::original;
+use crate::received::Received;
+use crate::relay::Carried;
 use crate::server::{self, HEAD_TIMEOUT};
-use crate::sniff::{Spoken, sniff};
+use crate::sniff::{Prefixed, Spoken, sniff};
+use crate::upgrade::is_extended;
 use crate::worker::Worker;
 
 /// Serves one connection of the application until it ends.
 pub async fn serve(worker: Worker, socket: TcpStream) {
+    if worker.mesh.config.redirected
+        && let Some(original) = original::destination(&socket)
+    {
+        return redirected::serve(worker, socket, original).await;
+    }
     if !is_own(&worker.mesh, &socket) {
         return tracing::warn!(peer = ?socket.peer_addr(), "outbound: only the workload may use it");
     }
+    serve_http(worker, Via::Proxy, socket).await;
+}
+
+/// Serves HTTP in the version that the client speaks.
+async fn serve_http(worker: Worker, via: Via, socket: TcpStream) {
+    match timeout(HEAD_TIMEOUT, sniff(socket)).await {
+        Ok(Ok((spoken, io))) => serve_spoken(worker, via, spoken, io).await,
+        Ok(Err(error)) => log_lost(&error),
+        Err(_) => tracing::debug!("outbound: no first byte in {HEAD_TIMEOUT:?}"),
+    }
+}
+
+/// Serves what is spoken on `io`, of which the first words are known.
+async fn serve_spoken<I>(worker: Worker, via: Via, spoken: Spoken, io: Prefixed<I>)
+where
+    I: Carried + Send + 'static,
+{
     let drain = worker.mesh.drain.clone();
-    let handle = move |request| dispatch(worker.clone(), request);
-    let ended = match timeout(HEAD_TIMEOUT, sniff(socket)).await {
-        Ok(Ok((Spoken::Http2, io))) => server::http2(io, drain.begun(), handle).await,
-        // What is no HTTP gets HTTP/1's 400.
-        Ok(Ok((Spoken::Http1 | Spoken::Other, io))) => server::http1(io, &drain, handle).await,
-        Ok(Err(error)) => return log_lost(&error),
-        Err(_) => return tracing::debug!("outbound: no first byte in {HEAD_TIMEOUT:?}"),
-    };
-    if let Err(error) = ended {
+    let handle = move |request| dispatch(worker.clone(), via, request);
+    if let Err(error) = server::serve(spoken, io, &drain, handle).await {
         tracing::debug!(%error, "outbound: connection ended with an error");
     }
 }
 
-async fn dispatch(
-    worker: Worker,
-    request: ::http::Request<hyper::body::Incoming>,
-) -> ::http::Response<crate::body::Body> {
-    if request.method() == Method::CONNECT {
-        tunnel::handle(&worker, request).await
-    } else {
-        http::handle(&worker, request).await
+async fn dispatch(worker: Worker, via: Via, request: Request<Received>) -> Response<Body> {
+    if *request.method() != Method::CONNECT || is_extended(&request) {
+        return http::handle(&worker, via, request).await;
+    }
+    match via {
+        Via::Proxy => tunnel::handle(&worker, request).await,
+        Via::Redirect(_) => {
+            let detail = "CONNECT is for a proxy; one in the mesh is a Service of appProtocol tcp";
+            ProxyError::new(ErrorCode::MethodNotAllowed, detail).response(false)
+        }
     }
 }
 
 /// Whether the connection comes from this workload: whoever else used the port would speak with
 /// its identity.
 fn is_own(mesh: &Mesh, socket: &TcpStream) -> bool {
-    socket.peer_addr().is_ok_and(|peer| {
-        let address = peer.ip().to_canonical();
-        address.is_loopback() || address == mesh.config.address
-    })
+    socket.peer_addr().is_ok_and(|peer| mesh.config.is_own(peer.ip().to_canonical()))
 }
 
 fn log_lost(error: &io::Error) {

@@ -1,12 +1,14 @@
-//! Services on demand: a request for one not asked for before waits while it is asked for.
+//! Services and addresses on demand: what is not known yet is asked for while its request waits.
 
+use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::code::ErrorCode;
 use model::name::ServiceName;
-use model::table::{Lookup, Table};
-use tokio::sync::{mpsc, watch};
+use model::table::{At, Lookup, Table};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::error::ProxyError;
@@ -15,21 +17,46 @@ use crate::mesh::Mesh;
 /// How long a request waits for the control plane's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long requests that came before the first configuration are parked for it.
+const PARKED: Duration = Duration::from_secs(30);
+
+/// Requests parked at the same time.
+const MAX_PARKED: usize = 1024;
+
 /// Names that may wait to be asked for.
 const QUEUE: usize = 1024;
 
-/// Asks for Services, from any worker.
+/// What the control plane is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// A Service with its routes and endpoints.
+    Service(ServiceName),
+    /// Who has an address.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "Service {name}"),
+            Self::Address(address) => write!(f, "address {address}"),
+        }
+    }
+}
+
+/// Asks for Services and addresses, from any worker.
 #[derive(Debug, Clone)]
 pub struct Discovery {
-    wanted: mpsc::Sender<ServiceName>,
+    wanted: mpsc::Sender<Wanted>,
     published: watch::Receiver<()>,
+    parked: Arc<Semaphore>,
 }
 
 /// The other end, in [`crate::sync`].
 #[derive(Debug)]
 pub struct Requests {
-    /// Names asked for, each possibly many times.
-    pub wanted: mpsc::Receiver<ServiceName>,
+    /// What is asked for, each possibly many times.
+    pub wanted: mpsc::Receiver<Wanted>,
     /// Told after each new Table.
     pub published: watch::Sender<()>,
 }
@@ -38,7 +65,8 @@ pub struct Requests {
 pub fn channel() -> (Discovery, Requests) {
     let (sender, wanted) = mpsc::channel(QUEUE);
     let (publish, published) = watch::channel(());
-    (Discovery { wanted: sender, published }, Requests { wanted, published: publish })
+    let parked = Arc::new(Semaphore::new(MAX_PARKED));
+    (Discovery { wanted: sender, published, parked }, Requests { wanted, published: publish })
 }
 
 impl Discovery {
@@ -48,43 +76,81 @@ impl Discovery {
     /// `service_unknown` when there is none, `discovery_timeout` when the control plane does not
     /// answer, `overload` when too many names wait to be asked for.
     pub async fn find(&self, mesh: &Mesh, name: &ServiceName) -> Result<Arc<Table>, ProxyError> {
-        if let Some(found) = look(mesh.table(), name) {
-            return found;
+        let known = |table: &Table| !matches!(table.service(name), Lookup::NotAsked);
+        let table = self.learn(mesh, known, || Wanted::Service(name.clone())).await?;
+        match table.service(name) {
+            Lookup::Absent => {
+                let detail = format!("there is no Service {name}");
+                Err(ProxyError::new(ErrorCode::ServiceUnknown, detail))
+            }
+            Lookup::Known(_) | Lookup::NotAsked => Ok(table),
         }
+    }
+
+    /// The Table that knows who has `address`, or that nobody does.
+    ///
+    /// # Errors
+    /// As [`Discovery::find`], but for `service_unknown`.
+    pub async fn find_address(
+        &self,
+        mesh: &Mesh,
+        address: IpAddr,
+    ) -> Result<Arc<Table>, ProxyError> {
+        let known = |table: &Table| !matches!(table.at(address), At::NotAsked);
+        self.learn(mesh, known, || Wanted::Address(address)).await
+    }
+
+    /// The first Table of which `known` holds, once the control plane has been asked.
+    async fn learn(
+        &self,
+        mesh: &Mesh,
+        known: impl Fn(&Table) -> bool,
+        wanted: impl FnOnce() -> Wanted,
+    ) -> Result<Arc<Table>, ProxyError> {
+        let table = mesh.table();
+        if known(&table) {
+            return Ok(table);
+        }
+        let wanted = wanted();
         let mut published = self.published.clone();
-        self.wanted.try_send(name.clone()).map_err(|_| {
-            let detail = format!("{name}: {QUEUE} other names wait for the control plane");
+        self.wanted.try_send(wanted.clone()).map_err(|_| {
+            let detail = format!("{wanted}: {QUEUE} others wait for the control plane");
             ProxyError::new(ErrorCode::Overload, detail)
         })?;
-        let answer = async {
-            loop {
-                published.mark_unchanged();
-                if let Some(found) = look(mesh.table(), name) {
-                    return found;
-                }
-                if published.changed().await.is_err() {
-                    return Err(ProxyError::new(ErrorCode::Draining, "the sidecar is leaving"));
-                }
-            }
-        };
-        timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
+        let late = |limit| {
+            let described = mesh.status.describe();
             let detail = format!(
-                "Service {name} was not asked for before, and the control plane has not answered \
-                 in {PATIENCE:?} ({})",
-                mesh.status.describe()
+                "{wanted} was not asked for before, and the control plane has not answered in \
+                 {limit:?} ({described})"
             );
-            Err(ProxyError::new(ErrorCode::DiscoveryTimeout, detail))
-        })
+            ProxyError::new(ErrorCode::DiscoveryTimeout, detail)
+        };
+        if table.publication() == 0 {
+            let _place = self.parked.try_acquire().map_err(|_| {
+                let detail = format!("{MAX_PARKED} others wait for the first configuration");
+                ProxyError::new(ErrorCode::Overload, detail)
+            })?;
+            let first = until(mesh, &mut published, |table| table.publication() > 0);
+            timeout(PARKED, first).await.map_err(|_| late(PARKED))??;
+        }
+        timeout(PATIENCE, until(mesh, &mut published, known)).await.map_err(|_| late(PATIENCE))?
     }
 }
 
-fn look(table: Arc<Table>, name: &ServiceName) -> Option<Result<Arc<Table>, ProxyError>> {
-    match table.service(name) {
-        Lookup::Known(_) => Some(Ok(table)),
-        Lookup::Absent => {
-            let detail = format!("there is no Service {name}");
-            Some(Err(ProxyError::new(ErrorCode::ServiceUnknown, detail)))
+/// The first Table of which `holds` is true.
+async fn until(
+    mesh: &Mesh,
+    published: &mut watch::Receiver<()>,
+    holds: impl Fn(&Table) -> bool,
+) -> Result<Arc<Table>, ProxyError> {
+    loop {
+        published.mark_unchanged();
+        let table = mesh.table();
+        if holds(&table) {
+            return Ok(table);
         }
-        Lookup::NotAsked => None,
+        if published.changed().await.is_err() {
+            return Err(ProxyError::new(ErrorCode::Draining, "the sidecar is leaving"));
+        }
     }
 }

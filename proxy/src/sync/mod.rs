@@ -72,8 +72,8 @@ async fn collect_requests(requests: &mut Requests, snapshot: &mut Snapshot, wait
     loop {
         tokio::select! {
             () = &mut waited => return,
-            Some(name) = requests.wanted.recv() => {
-                snapshot.subscribe(name);
+            Some(wanted) = requests.wanted.recv() => {
+                snapshot.subscribe(wanted);
             }
         }
     }

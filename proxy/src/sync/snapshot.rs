@@ -2,13 +2,16 @@
 //! with its version.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use model::name::ServiceName;
 use model::table::Resources;
 use wire::{Body, Key, Kind, Resource, proto};
 
-/// Names remembered as not existing; the oldest is forgotten for a newer one, so that a client
+use super::discovery::Wanted;
+
+/// Names, and addresses, remembered as not existing; the oldest is forgotten for a newer one, so that a client
 /// that makes names up costs a bound amount of memory.
 const MAX_ABSENT: usize = 1024;
 
@@ -19,6 +22,8 @@ pub(super) struct Snapshot {
     versions: BTreeMap<Key, String>,
     subscribed: BTreeSet<ServiceName>,
     absent_in_order: VecDeque<ServiceName>,
+    addresses: BTreeSet<IpAddr>,
+    nobody_in_order: VecDeque<IpAddr>,
 }
 
 /// What an Update came to.
@@ -28,6 +33,8 @@ pub(super) struct Applied {
     pub(super) rejected: Vec<proto::Rejected>,
     /// Names that are not asked for any more.
     pub(super) unsubscribed: Vec<ServiceName>,
+    /// Addresses that are not asked for any more.
+    pub(super) unsubscribed_addresses: Vec<IpAddr>,
 }
 
 impl Snapshot {
@@ -37,13 +44,21 @@ impl Snapshot {
     }
 
     /// Adds a subscription; says whether it is new.
-    pub(super) fn subscribe(&mut self, name: ServiceName) -> bool {
-        self.subscribed.insert(name)
+    pub(super) fn subscribe(&mut self, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::Service(name) => self.subscribed.insert(name),
+            Wanted::Address(address) => self.addresses.insert(address),
+        }
     }
 
     /// The names subscribed to, for a Hello.
     pub(super) fn subscriptions(&self) -> Vec<String> {
         self.subscribed.iter().map(ToString::to_string).collect()
+    }
+
+    /// The addresses subscribed to, for a Hello.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.addresses.iter().map(ToString::to_string).collect()
     }
 
     /// What is held, for a Hello: the control plane sends only what differs.
@@ -78,12 +93,15 @@ impl Snapshot {
             }
         }
         self.resources.publication = update.publication;
-        while self.absent_in_order.len() > MAX_ABSENT {
-            let oldest = self.absent_in_order.pop_front();
-            applied.unsubscribed.extend(oldest.inspect(|name| {
-                self.resources.absent.remove(name);
-                self.subscribed.remove(name);
-            }));
+        for name in beyond_the_bound(&mut self.absent_in_order) {
+            self.resources.absent.remove(&name);
+            self.subscribed.remove(&name);
+            applied.unsubscribed.push(name);
+        }
+        for address in beyond_the_bound(&mut self.nobody_in_order) {
+            self.resources.nobody.remove(&address);
+            self.addresses.remove(&address);
+            applied.unsubscribed_addresses.push(address);
         }
         applied
     }
@@ -100,27 +118,51 @@ impl Snapshot {
                 self.resources.routes.insert(routes.service.clone(), Arc::new(routes));
             }
             Body::Inbound(inbound) => self.resources.inbound = inbound,
+            Body::Address(owner) => {
+                // invariant: the wire's decoder takes no other name for this kind.
+                let Ok(address) = resource.key.name.parse() else { return };
+                if self.resources.nobody.remove(&address) {
+                    self.nobody_in_order.retain(|known| *known != address);
+                }
+                self.resources.owners.insert(address, Arc::new(owner));
+            }
         }
         self.versions.insert(resource.key, resource.version);
     }
 
     fn remove(&mut self, key: &Key) {
         self.versions.remove(key);
-        if key.kind == Kind::Inbound {
-            self.resources.inbound = Default::default();
-            return;
+        match (key.kind, key.name.parse::<ServiceName>(), key.name.parse::<IpAddr>()) {
+            (Kind::Inbound, ..) => self.resources.inbound = Default::default(),
+            (Kind::Routes, Ok(name), _) => {
+                self.resources.routes.remove(&name);
+            }
+            (Kind::Service, Ok(name), _) => self.remove_service(name),
+            (Kind::Address, _, Ok(address)) => self.remove_address(address),
+            // A name that nobody asked for.
+            (Kind::Routes | Kind::Service | Kind::Address, ..) => {}
         }
-        let Ok(name) = key.name.parse::<ServiceName>() else { return };
-        if key.kind == Kind::Routes {
-            self.resources.routes.remove(&name);
-            return;
-        }
+    }
+
+    fn remove_service(&mut self, name: ServiceName) {
         self.resources.services.remove(&name);
-        // One that only a route led to is not missed; it may be asked for later.
+        // One that only a route or an address led to is not missed; it may be asked for later.
         if self.subscribed.contains(&name) && self.resources.absent.insert(name.clone()) {
             self.absent_in_order.push_back(name);
         }
     }
+
+    fn remove_address(&mut self, address: IpAddr) {
+        self.resources.owners.remove(&address);
+        if self.addresses.contains(&address) && self.resources.nobody.insert(address) {
+            self.nobody_in_order.push_back(address);
+        }
+    }
+}
+
+/// What is remembered no more, the oldest first.
+fn beyond_the_bound<T>(in_order: &mut VecDeque<T>) -> Vec<T> {
+    in_order.drain(..in_order.len().saturating_sub(MAX_ABSENT)).collect()
 }
 
 #[cfg(test)]
@@ -168,7 +210,7 @@ mod tests {
     #[test]
     fn only_what_was_asked_for_is_remembered_as_absent() {
         let mut snapshot = Snapshot::default();
-        assert!(snapshot.subscribe(name("shop/api")));
+        assert!(snapshot.subscribe(Wanted::Service(name("shop/api"))));
         snapshot.apply(update(vec![], vec![removed("shop/api"), removed("shop/backend")]));
         assert_eq!(snapshot.resources().absent.iter().collect::<Vec<_>>(), [&name("shop/api")]);
         snapshot.apply(update(vec![service("shop/api")], vec![]));
@@ -181,7 +223,7 @@ mod tests {
         let mut unsubscribed = Vec::new();
         for number in 0..MAX_ABSENT + 10 {
             let text = format!("shop/x{number}");
-            snapshot.subscribe(name(&text));
+            snapshot.subscribe(Wanted::Service(name(&text)));
             unsubscribed.extend(snapshot.apply(update(vec![], vec![removed(&text)])).unsubscribed);
         }
         assert_eq!(snapshot.resources().absent.len(), MAX_ABSENT);

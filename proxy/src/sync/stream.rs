@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use model::name::ServiceName;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::errors::InvalidMetadataValue;
@@ -16,7 +15,7 @@ use wire::proto::{self, SyncRequest, SyncResponse};
 
 use super::certificate::{CertificateError, Certificates};
 use super::connect::{self, ConnectError, Proof};
-use super::discovery::Requests;
+use super::discovery::{Requests, Wanted};
 use super::snapshot::Snapshot;
 use crate::mesh::Mesh;
 use crate::telemetry::metrics::epoch_seconds;
@@ -100,6 +99,7 @@ fn hello(mesh: &Mesh, snapshot: &Snapshot, register: bool) -> proto::Hello {
             protocol: wire::service::encode_protocol(config.app.protocol),
         }),
         services: snapshot.subscriptions(),
+        addresses: snapshot.addresses(),
         known: snapshot.known(),
     }
 }
@@ -141,7 +141,7 @@ impl Stream<'_> {
                     Ok(None) => return Err(StreamError::Closed),
                     Err(status) => return Err(StreamError::Refused(status)),
                 },
-                Some(name) = self.requests.wanted.recv() => self.subscribe(name).await?,
+                Some(wanted) = self.requests.wanted.recv() => self.subscribe(wanted).await?,
                 () = self.certificates.due() => {
                     let request = self.certificates.request()?;
                     self.say(Say::Certificate(request)).await?;
@@ -189,26 +189,37 @@ impl Stream<'_> {
                 "resource refused; the last good one stays in use"
             );
         }
-        if !applied.unsubscribed.is_empty() {
-            let remove = applied.unsubscribed.iter().map(ToString::to_string).collect();
-            self.say(Say::Subscribe(proto::Subscribe { add: Vec::new(), remove })).await?;
+        if !(applied.unsubscribed.is_empty() && applied.unsubscribed_addresses.is_empty()) {
+            let ended = proto::Subscribe {
+                remove: texts(&applied.unsubscribed),
+                remove_addresses: texts(&applied.unsubscribed_addresses),
+                ..Default::default()
+            };
+            self.say(Say::Subscribe(ended)).await?;
         }
         self.say(Say::Acknowledge(proto::Acknowledge { nonce, rejected: applied.rejected })).await
     }
 
-    /// Subscribes to all names that are asked for at this moment.
-    async fn subscribe(&mut self, first: ServiceName) -> Result<(), StreamError> {
-        let mut add = Vec::new();
+    /// Subscribes to all that is asked for at this moment.
+    async fn subscribe(&mut self, first: Wanted) -> Result<(), StreamError> {
+        let mut new = proto::Subscribe::default();
         let mut next = Some(first);
-        while let Some(name) = next {
-            if self.snapshot.subscribe(name.clone()) {
-                add.push(name.to_string());
+        while let Some(wanted) = next {
+            if self.snapshot.subscribe(wanted.clone()) {
+                match wanted {
+                    Wanted::Service(name) => new.add.push(name.to_string()),
+                    Wanted::Address(address) => new.add_addresses.push(address.to_string()),
+                }
             }
             next = self.requests.wanted.try_recv().ok();
         }
-        if add.is_empty() {
+        if new.add.is_empty() && new.add_addresses.is_empty() {
             return Ok(());
         }
-        self.say(Say::Subscribe(proto::Subscribe { add, remove: Vec::new() })).await
+        self.say(Say::Subscribe(new)).await
     }
+}
+
+fn texts<T: ToString>(names: &[T]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
 }

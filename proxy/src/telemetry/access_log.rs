@@ -42,6 +42,8 @@ pub struct Line<'a> {
     pub error_detail: Option<&'a str>,
     pub tls: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub sni: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<&'a str>,

@@ -46,7 +46,7 @@ fn code(error: &hyper::Error, used: Used) -> ErrorCode {
 
 /// RFC 9113 §8.7: REFUSED_STREAM, and GOAWAY for streams above its last, mean that nothing was
 /// processed; h2 gives the second only to those streams.
-fn http2_code(error: &h2::Error) -> ErrorCode {
+pub(super) fn http2_code(error: &h2::Error) -> ErrorCode {
     match error.reason() {
         Some(Reason::REFUSED_STREAM) => ErrorCode::UpstreamRefused,
         Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => {

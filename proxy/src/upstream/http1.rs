@@ -1,12 +1,11 @@
 //! HTTP/1.1 connections: one request at a time on each, kept open between them.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, COOKIE, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, COOKIE, HeaderName, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -16,19 +15,14 @@ use hyper_util::rt::TokioIo;
 use model::code::ErrorCode;
 use tokio::sync::Notify;
 
+use super::Connection;
 use super::failure::{self, Used};
+use super::idle::{self, Closed};
 use super::pool::{Peer, Shared, lock};
-use super::{Connection, connect};
 use crate::body::RequestBody;
 use crate::edge;
 use crate::error::ProxyError;
 use crate::server::{MAX_FIELDS, MAX_HEAD};
-
-/// Idle connections kept to one peer.
-const MAX_IDLE: usize = 128;
-
-/// How long an idle connection is kept.
-const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
 
 /// How long a connection may take to become idle after its response has ended: the request's
 /// body may still be on its way.
@@ -37,44 +31,14 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// Most interim responses (1xx) before the response.
 const MAX_INTERIM: u32 = 64;
 
-/// The idle connections to one peer, the one used last at the end.
-#[derive(Default)]
-pub(super) struct Idle(Vec<(SendRequest<RequestBody>, Instant)>);
-
-impl fmt::Debug for Idle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Idle").field(&self.0.len()).finish()
-    }
-}
-
-impl Idle {
-    fn take(&mut self) -> Option<SendRequest<RequestBody>> {
-        while let Some((sender, _)) = self.0.pop() {
-            if sender.is_ready() {
-                return Some(sender);
-            }
-        }
-        None
-    }
-
-    fn give(&mut self, sender: SendRequest<RequestBody>) {
-        if self.0.len() < MAX_IDLE {
-            self.0.push((sender, Instant::now()));
-        }
-    }
-
-    /// Closes what has been idle for long; says whether anything is left.
-    pub(super) fn sweep(&mut self, now: Instant) -> bool {
-        self.0.retain(|(sender, since)| {
-            !sender.is_closed() && now.saturating_duration_since(*since) < MAX_IDLE_TIME
-        });
-        !self.0.is_empty()
-    }
-}
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// A connection that carries a response, and the pool that it may go back to.
 pub struct Returnable {
     sender: SendRequest<RequestBody>,
+    closed: Closed,
+    /// How long the peer says that it keeps the connection.
+    announced: Option<Duration>,
     peer: Peer,
     pool: Weak<Shared>,
 }
@@ -101,7 +65,9 @@ impl Returnable {
 
     fn put(self) {
         if let Some(pool) = self.pool.upgrade() {
-            lock(&pool.http1).entry(self.peer).or_default().give(self.sender);
+            let mut peers = lock(&pool.http1);
+            let idle = peers.entry(self.peer).or_default();
+            idle.give(self.sender, self.closed, self.announced, Instant::now());
         }
     }
 }
@@ -110,24 +76,25 @@ impl Returnable {
 pub(super) async fn send(
     shared: &Arc<Shared>,
     peer: &Peer,
-    address: SocketAddr,
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Connection), ProxyError> {
     prepare(&mut request);
     let mut used = Used::Again;
     loop {
-        let idle = lock(&shared.http1).get_mut(peer).and_then(Idle::take);
-        let mut sender = match idle {
-            Some(sender) => sender,
+        let now = Instant::now();
+        let idle = lock(&shared.http1).get_mut(peer).and_then(|idle| idle.take(now));
+        let (mut sender, closed) = match idle {
+            Some(kept) => kept,
             None => {
                 used = Used::First;
-                open(shared, peer, address).await?
+                open(shared, peer).await?
             }
         };
         match answered(&mut sender, peer, request).await? {
             Ok(response) => {
-                let pool = Arc::downgrade(shared);
-                let returnable = Returnable { sender, peer: peer.clone(), pool };
+                let (peer, pool) = (peer.clone(), Arc::downgrade(shared));
+                let announced = announced(&response);
+                let returnable = Returnable { sender, closed, announced, peer, pool };
                 return Ok((response, Connection::Http1(returnable)));
             }
             // Closed before a byte was written: the next connection, or a new one, takes it.
@@ -191,9 +158,8 @@ async fn answered(
 async fn open(
     shared: &Arc<Shared>,
     peer: &Peer,
-    address: SocketAddr,
-) -> Result<SendRequest<RequestBody>, ProxyError> {
-    let io = connect::tcp(address, shared.mesh.config.connect_timeout).await?;
+) -> Result<(SendRequest<RequestBody>, Closed), ProxyError> {
+    let (io, stream) = shared.dial(peer).await?;
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_FIELDS)
         .max_header_size(MAX_HEAD)
@@ -201,7 +167,19 @@ async fn open(
         .handshake(TokioIo::new(io))
         .await
         .map_err(|error| failure::of_request(&error, peer, Used::First))?;
-    // The request on the connection hears how it ended; nobody else asks.
-    tokio::spawn(async move { drop(connection.with_upgrades().await) });
-    Ok(sender)
+    let closed = Closed::default();
+    let told = Arc::clone(&closed);
+    tokio::spawn(async move {
+        // The request on the connection hears how it ended; nobody else asks.
+        drop(connection.with_upgrades().await);
+        // Only this task tells it.
+        let _ = told.set(Instant::now());
+        drop(stream);
+    });
+    Ok((sender, closed))
+}
+
+/// How long the peer says that it keeps the connection open.
+fn announced(response: &Response<Incoming>) -> Option<Duration> {
+    idle::announced(response.headers().get(KEEP_ALIVE)?.to_str().ok()?)
 }

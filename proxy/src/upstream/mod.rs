@@ -7,15 +7,18 @@ pub mod connect;
 mod failure;
 mod http1;
 mod http2;
+mod idle;
 pub mod pool;
+mod shared;
+mod tunnels;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use model::endpoint::Endpoint;
 
-pub use http2::StreamGuard;
 pub use pool::Pool;
+pub use shared::StreamGuard;
 
 /// What a response holds until its body has ended: its connection, and its share of the
 /// endpoint's load.

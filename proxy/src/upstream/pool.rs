@@ -8,14 +8,21 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
 use model::endpoint::Endpoint;
 use model::spiffe::SpiffeId;
 use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio_util::either::Either;
 
-use super::{Connection, StreamGuard, http1, http2};
+use super::idle::Idle;
+use super::shared::Connections;
+use super::tunnels::{self, Tunnels};
+use super::{Connection, StreamGuard, connect, http1, http2};
 use crate::body::RequestBody;
 use crate::error::ProxyError;
 use crate::mesh::{Credentials, MESH_ALPN, Mesh};
+use crate::tunnel::Tunnel;
 
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -25,19 +32,40 @@ const SWEEP: Duration = Duration::from_secs(10);
 pub enum Peer {
     /// A sidecar that must prove this identity.
     Mesh(SocketAddr, SpiffeId),
+    /// HTTP through a tunnel of a sidecar that takes nothing else.
+    Tunnel(Box<Tunnelled>),
     /// HTTP/1.1 in plaintext.
     Http1(SocketAddr),
     /// HTTP/2 with prior knowledge in plaintext.
     Http2(SocketAddr),
 }
 
+/// HTTP inside of a tunnel: the sidecar that it goes through, and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tunnelled {
+    /// [`Peer::Mesh`].
+    pub sidecar: Peer,
+    /// The application.
+    pub target: SocketAddr,
+    /// Whether HTTP/2 is spoken to it.
+    pub http2: bool,
+}
+
 impl Peer {
+    /// The sidecar in front of `endpoint`, where there is one.
+    pub fn sidecar(endpoint: &Endpoint) -> Option<Self> {
+        let mesh = endpoint.key.mesh.as_ref()?;
+        Some(Self::Mesh(endpoint.dial_address(), mesh.identity.clone()))
+    }
+
     /// The peer that requests to `endpoint` go through; `http2` is what the client speaks.
     pub fn of(endpoint: &Endpoint, http2: bool) -> Self {
-        match &endpoint.key.mesh {
-            Some(mesh) => Self::Mesh(endpoint.dial_address(), mesh.identity.clone()),
-            None if http2 => Self::Http2(endpoint.target_address()),
-            None => Self::Http1(endpoint.target_address()),
+        let target = endpoint.target_address();
+        match Self::sidecar(endpoint) {
+            Some(sidecar) if endpoint.key.is_pillion() => sidecar,
+            Some(sidecar) => Self::Tunnel(Box::new(Tunnelled { sidecar, target, http2 })),
+            None if http2 => Self::Http2(target),
+            None => Self::Http1(target),
         }
     }
 }
@@ -46,10 +74,14 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mesh(address, identity) => write!(f, "{address} ({identity})"),
+            Self::Tunnel(tunnel) => write!(f, "{} through {}", tunnel.target, tunnel.sidecar),
             Self::Http1(address) | Self::Http2(address) => write!(f, "{address}"),
         }
     }
 }
+
+/// A connection to an application.
+pub(super) type Dialled = Either<Tunnel, TcpStream>;
 
 /// One worker's connections. Cloning it is cheap and gives the same pool.
 #[derive(Debug, Clone)]
@@ -60,8 +92,9 @@ pub struct Pool(pub(super) Arc<Shared>);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) mesh: Arc<Mesh>,
-    pub(super) http1: Mutex<HashMap<Peer, http1::Idle>>,
-    pub(super) http2: Mutex<HashMap<Peer, http2::Connections>>,
+    pub(super) http1: Mutex<HashMap<Peer, Idle>>,
+    pub(super) http2: Mutex<HashMap<Peer, Connections<SendRequest<RequestBody>>>>,
+    pub(super) tunnels: Mutex<HashMap<Peer, Connections<Tunnels>>>,
     configs: Mutex<Configs>,
 }
 
@@ -85,6 +118,7 @@ impl Pool {
             mesh,
             http1: Mutex::default(),
             http2: Mutex::default(),
+            tunnels: Mutex::default(),
             configs: Mutex::default(),
         }));
         let swept = Arc::downgrade(&pool.0);
@@ -108,21 +142,24 @@ impl Pool {
         request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Connection), ProxyError> {
         match peer {
-            Peer::Mesh(..) | Peer::Http2(_) => http2::send(&self.0, peer, request).await,
-            Peer::Http1(address) => http1::send(&self.0, peer, *address, request).await,
+            Peer::Tunnel(tunnel) if !tunnel.http2 => http1::send(&self.0, peer, request).await,
+            Peer::Mesh(..) | Peer::Http2(_) | Peer::Tunnel(_) => {
+                http2::send(&self.0, peer, request).await
+            }
+            Peer::Http1(_) => http1::send(&self.0, peer, request).await,
         }
     }
 
-    /// Sends a CONNECT to a sidecar, which the caller then speaks through.
+    /// A tunnel through a sidecar to the application at `target`.
     ///
     /// # Errors
-    /// As [`Pool::send`].
+    /// As [`Pool::send`]; the sidecar's own, where it refuses.
     pub async fn open_tunnel(
         &self,
-        peer: &Peer,
-        request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, StreamGuard), ProxyError> {
-        http2::send_stream(&self.0, peer, request).await
+        sidecar: &Peer,
+        target: SocketAddr,
+    ) -> Result<(Tunnel, StreamGuard), ProxyError> {
+        tunnels::open(&self.0, sidecar, target).await
     }
 }
 
@@ -144,8 +181,26 @@ impl Shared {
         Ok(Arc::clone(configs.by_identity.entry(identity.clone()).or_insert_with(make)))
     }
 
+    /// A connection to an application, straight or through a tunnel.
+    pub(super) async fn dial(
+        self: &Arc<Self>,
+        peer: &Peer,
+    ) -> Result<(Dialled, Option<StreamGuard>), ProxyError> {
+        match peer {
+            Peer::Tunnel(tunnel) => {
+                let opened = tunnels::open(self, &tunnel.sidecar, tunnel.target).await;
+                opened.map(|(io, stream)| (Either::Left(io), Some(stream)))
+            }
+            Peer::Mesh(address, _) | Peer::Http1(address) | Peer::Http2(address) => {
+                let io = connect::tcp(*address, self.mesh.config.connect_timeout).await?;
+                Ok((Either::Right(io), None))
+            }
+        }
+    }
+
     fn sweep(&self, now: Instant) {
         lock(&self.http1).retain(|_, idle| idle.sweep(now));
         lock(&self.http2).retain(|_, connections| connections.sweep(now));
+        lock(&self.tunnels).retain(|_, connections| connections.sweep(now));
     }
 }

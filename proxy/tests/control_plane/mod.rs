@@ -8,7 +8,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::time::{Duration, SystemTime};
 
-use certs::{Authority, ClientAuth, ServiceAccount, TokenSigner, TokenVerifier, peer_identity};
+use certs::{
+    Authority, ClientAuth, Identity, LeafKey, ServiceAccount, TokenSigner, TokenVerifier,
+    peer_identity,
+};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
@@ -33,6 +36,7 @@ pub(crate) struct ControlPlane {
     state: TempDir,
     address: SocketAddr,
     streams: std_mpsc::Receiver<Stream>,
+    authority: Arc<Authority>,
     runtime: Runtime,
 }
 
@@ -66,9 +70,14 @@ impl ControlPlane {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let authority = Arc::new(authority);
-        let service = Service { authority, verifier, certificate: None, streams: sender };
+        let service = Service {
+            authority: Arc::clone(&authority),
+            verifier,
+            certificate: None,
+            streams: sender,
+        };
         runtime.spawn(serve(listener, service));
-        Self { state, address, streams, runtime }
+        Self { state, address, streams, authority, runtime }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -82,6 +91,14 @@ impl ControlPlane {
 
     pub(crate) fn identity(&self, namespace: &str, account: &str) -> SpiffeId {
         format!("spiffe://cluster.local/ns/{namespace}/sa/{account}").parse().unwrap()
+    }
+
+    /// The certificate of a workload that is no sidecar.
+    pub(crate) fn certificate(&self, id: &SpiffeId) -> Identity {
+        let key = LeafKey::generate().unwrap();
+        let csr = key.csr(None).unwrap();
+        let signed = self.authority.sign(&csr, id, DAY, SystemTime::now()).unwrap();
+        Identity::new(&key, signed.chain, self.authority.bundle()).unwrap()
     }
 
     /// A file with a fresh join token.
@@ -214,11 +231,23 @@ impl Mesh for Service {
                 if let Said::Certificate(request) = &kind {
                     let _ = say.send(Ok(service.sign(&id, &request.csr))).await;
                 }
+                if let Said::Subscribe(subscribe) = &kind {
+                    let _ = say.send(Ok(nobody_has(&subscribe.add_addresses))).await;
+                }
                 let _ = hear.send(kind);
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(said))))
     }
+}
+
+/// The answer to addresses that a sidecar asks for; a test may say another thing afterwards.
+fn nobody_has(addresses: &[String]) -> SyncResponse {
+    let kind = wire::Kind::Address.encode();
+    let removed = |name: &String| proto::Removed { kind, name: name.clone() };
+    let removed = addresses.iter().map(removed).collect();
+    let update = proto::Update { nonce: u64::MAX, publication: 1, removed, ..Default::default() };
+    SyncResponse { kind: Some(Say::Update(update)) }
 }
 
 impl Service {

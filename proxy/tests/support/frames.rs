@@ -1,24 +1,37 @@
 //! A client of HTTP/2 that sends frames as they are (RFC 9113 §4.1), with header blocks that
 //! use no compression (RFC 7541 §6.2.2).
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
 use super::raw::connect;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+
+/// The setting of RFC 9113 §6.5.2 for the window of each stream.
+pub(crate) const INITIAL_WINDOW_SIZE: u16 = 4;
+
+/// What frames travel on.
+pub(crate) trait Wire: Read + Write + Send {}
+
+impl<W: Read + Write + Send> Wire for W {}
 
 /// A connection; the streams are 1, 3, 5...
 pub(crate) struct Client {
-    socket: TcpStream,
+    wire: Box<dyn Wire>,
     next: u32,
 }
 
@@ -31,16 +44,46 @@ pub(crate) enum Ended {
     Answered(String),
     /// The whole connection ended, with this error code if there was a GOAWAY.
     Connection(Option<u32>),
+    /// Not, for as long as anybody is waited for.
+    Open,
+}
+
+/// A frame as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Came {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Came {
+    /// The number at this place of the payload.
+    pub(crate) fn number(&self, at: usize) -> u32 {
+        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
+    }
 }
 
 impl Client {
     pub(crate) fn connect(to: SocketAddr) -> Self {
-        let mut socket = connect(to);
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.write_all(PREFACE).unwrap();
-        let mut client = Self { socket, next: 1 };
-        client.frame(SETTINGS, 0, 0, &[]);
+        Self::over(plain(to), &[])
+    }
+
+    /// A client on `wire` that has sent these settings.
+    pub(crate) fn over(wire: impl Wire + 'static, settings: &[(u16, u32)]) -> Self {
+        let mut client = Self::silent(wire);
+        client.bytes(PREFACE);
+        let setting = |(name, value): &(u16, u32)| {
+            [name.to_be_bytes().as_slice(), &value.to_be_bytes()].concat()
+        };
+        let settings: Vec<u8> = settings.iter().flat_map(setting).collect();
+        client.frame(SETTINGS, 0, 0, &settings);
         client
+    }
+
+    /// One that has sent nothing.
+    pub(crate) fn silent(wire: impl Wire + 'static) -> Self {
+        Self { wire: Box::new(wire), next: 1 }
     }
 
     /// Opens a stream with these fields, and gives its number.
@@ -53,63 +96,93 @@ impl Client {
 
     /// A block of fields, at the beginning or the end of a stream.
     pub(crate) fn headers(&mut self, stream: u32, fields: &[(&[u8], &[u8])], end: bool) {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            block.push(0);
-            for text in [name, value] {
-                assert!(text.len() < 127);
-                block.push(text.len() as u8);
-                block.extend_from_slice(text);
-            }
-        }
         let flags = END_HEADERS | if end { END_STREAM } else { 0 };
-        self.frame(HEADERS, flags, stream, &block);
+        self.frame(HEADERS, flags, stream, &block(fields));
     }
 
     pub(crate) fn data(&mut self, stream: u32, data: &[u8], end: bool) {
         self.frame(DATA, u8::from(end), stream, data);
     }
 
-    /// Reads until `stream` has ended.
+    /// Reads until `stream` has ended, or the connection for stream 0.
     pub(crate) fn wait(&mut self, stream: u32) -> Ended {
         let mut body = Vec::new();
         let mut goaway = None;
         loop {
-            let Some((kind, flags, on, payload)) = self.read() else {
-                return Ended::Connection(goaway);
+            let came = match self.read() {
+                Ok(came) => came,
+                Err(error) if is_late(&error) => return Ended::Open,
+                Err(_) => return Ended::Connection(goaway),
             };
-            let code =
-                |at: usize| Some(u32::from_be_bytes(payload.get(at..at + 4)?.try_into().ok()?));
-            match kind {
-                GOAWAY => goaway = code(4),
-                SETTINGS if flags == 0 => self.frame(SETTINGS, 1, 0, &[]),
-                RST_STREAM if on == stream => return Ended::Reset(code(0).unwrap()),
-                DATA if on == stream => body.extend_from_slice(&payload),
+            match came.kind {
+                GOAWAY => goaway = Some(came.number(4)),
+                SETTINGS if came.flags == 0 => {
+                    self.frame(SETTINGS, 1, 0, &[]);
+                }
+                RST_STREAM if came.stream == stream => return Ended::Reset(came.number(0)),
+                DATA if came.stream == stream => body.extend_from_slice(&came.payload),
                 _ => {}
             }
-            if on == stream && kind <= HEADERS && flags & END_STREAM != 0 {
+            let ended = came.kind <= HEADERS && came.flags & END_STREAM != 0;
+            if ended && came.stream == stream {
                 return Ended::Answered(String::from_utf8_lossy(&body).into_owned());
             }
         }
     }
 
-    fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        // The other side may have closed already: the next read tells.
-        let _ = self.socket.write_all(&frame);
+    /// Sends a frame; says whether the other side still takes any.
+    pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
+        self.bytes(&frame(kind, flags, stream, payload))
     }
 
-    fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+    /// Sends bytes as they are; says whether the other side still takes any.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> bool {
+        self.wire.write_all(bytes).and_then(|()| self.wire.flush()).is_ok()
+    }
+
+    /// The next frame.
+    pub(crate) fn read(&mut self) -> io::Result<Came> {
         let mut head = [0; 9];
-        self.socket.read_exact(&mut head).ok()?;
+        self.wire.read_exact(&mut head)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; length as usize];
-        self.socket.read_exact(&mut payload).ok()?;
+        self.wire.read_exact(&mut payload)?;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some((head[3], head[4], stream, payload))
+        Ok(Came { kind: head[3], flags: head[4], stream, payload })
     }
+}
+
+/// A connection without TLS.
+pub(crate) fn plain(to: SocketAddr) -> TcpStream {
+    let socket = connect(to);
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// A frame.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// Fields without compression.
+pub(crate) fn block(fields: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            assert!(text.len() < 127);
+            block.push(text.len() as u8);
+            block.extend_from_slice(text);
+        }
+    }
+    block
+}
+
+fn is_late(error: &io::Error) -> bool {
+    [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind())
 }

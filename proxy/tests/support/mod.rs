@@ -2,7 +2,9 @@
 
 #![allow(dead_code)] // no test needs all of it
 
+pub(crate) mod application;
 pub(crate) mod caller;
+pub(crate) mod doors;
 pub(crate) mod frames;
 pub(crate) mod impostor;
 pub(crate) mod mint;
@@ -82,7 +84,7 @@ impl Sidecar {
         SocketAddr::new(self.address, 15006)
     }
 
-    /// Where other sidecars come in.
+    /// Where other sidecars send.
     pub(crate) fn mesh(&self) -> SocketAddr {
         SocketAddr::new(self.address, 15008)
     }
@@ -93,6 +95,13 @@ impl Sidecar {
         let after_name = stat.rsplit_once(')').unwrap().1;
         let fields: Vec<&str> = after_name.split_whitespace().collect();
         fields[11..=12].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
+    /// The memory that it holds, in bytes.
+    pub(crate) fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
     }
 
     pub(crate) fn wait_until_ready(&self) {

@@ -3,6 +3,8 @@
 use daemon::metrics::{counters, gauges};
 use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 
+use crate::telemetry::bounded::Bounded;
+
 /// Of TCP connections that are carried as bytes.
 #[derive(Debug)]
 #[allow(missing_docs)] // the help text at its registration documents each
@@ -11,6 +13,9 @@ pub struct TcpMetrics {
     pub open: IntGaugeVec,
     pub received: IntCounterVec,
     pub sent: IntCounterVec,
+    pub server_names: IntCounterVec,
+    /// Of the label `sni`, which clients write.
+    pub known_server_names: Bounded,
 }
 
 impl TcpMetrics {
@@ -41,6 +46,13 @@ impl TcpMetrics {
                 "Bytes sent to clients of carried TCP connections.",
                 &["direction", "service"],
             )?,
+            server_names: counters(
+                r,
+                "pillion_tcp_tls_connections_total",
+                "Carried TCP connections that begin with a TLS ClientHello, by the server name in it (at most 1,000, then other).",
+                &["direction", "service", "sni"],
+            )?,
+            known_server_names: Bounded::default(),
         })
     }
 }

@@ -1,0 +1,197 @@
+//! HTTP/2 towards clients, on h2 itself: each request is a stream with a task of its own, and a
+//! CONNECT that is granted becomes a [`Tunnel`].
+
+pub(crate) mod keepalive;
+mod respond;
+
+use std::future::{Future, poll_fn};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Request, Response};
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+
+use crate::body::Body;
+use crate::frames::{Frames, Resets};
+use crate::guard::Guard;
+use crate::headers;
+use crate::received::{Received, Stream};
+use crate::server::{
+    CONNECTION_WINDOW, MAX_HEAD, MAX_STREAMS, READER_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
+};
+use crate::tunnel::Tunnel;
+use crate::upload::{self, Patience};
+
+/// Streams of one connection that may end because the peer broke their rules (RFC 9113 §5.4.2).
+const MAX_ERROR_RESETS: usize = 1_000;
+
+/// What one connection may cost, and what may be asked for on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long a client may take nothing of a response, or of the connection.
+    reader: Duration,
+    /// How long it may send nothing of a body before the response begins.
+    body: Duration,
+    /// Whether it is counted how many of its requests it resets.
+    resets: Resets,
+    /// How many requests it may reset before they are looked at.
+    unseen_resets: usize,
+    /// Whether a stream may become a WebSocket (RFC 8441).
+    websocket: bool,
+}
+
+impl Limits {
+    /// For a client that speaks for itself.
+    pub const CLIENT: Self = Self {
+        reader: READER_TIMEOUT,
+        body: upload::IDLE,
+        resets: Resets::Bounded,
+        unseen_resets: MAX_STREAMS as usize,
+        websocket: true,
+    };
+
+    /// For another sidecar, which carries the requests of many.
+    pub const SIDECAR: Self =
+        Self { resets: Resets::Free, unseen_resets: 1_000, websocket: false, ..Self::CLIENT };
+}
+
+/// Serves HTTP/2 until the client ends the connection, or until `leave` resolves and what runs
+/// then has finished.
+///
+/// # Errors
+/// What went wrong with the connection.
+pub async fn serve<I, L, H, F>(limits: Limits, io: I, leave: L, handle: H) -> Result<(), h2::Error>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    L: Future<Output = ()>,
+    H: Fn(Request<Received>) -> F,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let frames = Frames::of_client(Instant::now(), limits.resets);
+    let guarded = Guard::new(io, frames, limits.reader);
+    let mut connection = settings(limits).handshake::<_, Bytes>(guarded).await?;
+    let lost = keepalive::lost(connection.ping_pong());
+    tokio::pin!(lost, leave);
+    let mut leaving = false;
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                None => return Ok(()),
+                Some(accepted) => {
+                    let (request, respond) = accepted?;
+                    let (request, open) = open(request, limits);
+                    tokio::spawn(answer(handle(request), respond, open));
+                }
+            },
+            () = &mut leave, if !leaving => {
+                leaving = true;
+                connection.graceful_shutdown();
+            }
+            () = &mut lost => return Err(Reason::CANCEL.into()),
+        }
+    }
+}
+
+fn settings(limits: Limits) -> Builder {
+    let mut settings = Builder::new();
+    settings
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(limits.unseen_resets)
+        .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(MAX_HEAD as u32)
+        .max_send_buffer_size(SEND_BUFFER);
+    if limits.websocket {
+        settings.enable_connect_protocol();
+    }
+    settings
+}
+
+/// What is to be known of a stream while its request is handled.
+struct Open {
+    patience: Option<Patience>,
+    reader: Duration,
+    /// Of a CONNECT: what it becomes when it is granted.
+    tunnel: Option<(RecvStream, oneshot::Sender<Tunnel>)>,
+}
+
+/// The stream of a CONNECT, once it is granted; an extension of the request.
+#[derive(Debug, Clone)]
+pub struct OnTunnel(Arc<Mutex<Option<oneshot::Receiver<Tunnel>>>>);
+
+impl OnTunnel {
+    /// Resolves when the response that grants the CONNECT was sent; `None` when it was not, or
+    /// when another one waits for it.
+    pub async fn granted(self) -> Option<Tunnel> {
+        let waited = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        waited?.await.ok()
+    }
+}
+
+/// The request as it is handled. One that is a CONNECT has no body: all on its stream is the
+/// tunnel's.
+fn open(request: Request<RecvStream>, limits: Limits) -> (Request<Received>, Open) {
+    let (mut parts, stream) = request.into_parts();
+    let mut open = Open { patience: None, reader: limits.reader, tunnel: None };
+    if parts.method == Method::CONNECT {
+        let (tell, told) = oneshot::channel();
+        parts.extensions.insert(OnTunnel(Arc::new(Mutex::new(Some(told)))));
+        open.tunnel = Some((stream, tell));
+        return (Request::from_parts(parts, Received::Nothing), open);
+    }
+    let body = Received::Http2(Stream::new(stream, content_length(&parts.headers)));
+    // The body of gRPC is a conversation, in which both sides may be silent for as long as they
+    // like; any other is expected to come in one go.
+    if !body.is_end_stream() && !headers::is_grpc(&parts.headers) {
+        let patience = Patience::new(limits.body);
+        parts.extensions.insert(patience.clone());
+        open.patience = Some(patience);
+    }
+    (Request::from_parts(parts, body), open)
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Answers the request of a stream, unless the client wants no answer any more.
+async fn answer<F>(handled: F, mut respond: SendResponse<Bytes>, open: Open)
+where
+    F: Future<Output = Response<Body>>,
+{
+    let response = tokio::select! {
+        response = handled => response,
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+    };
+    if let Some(patience) = open.patience {
+        patience.answered.set();
+    }
+    let sent = match open.tunnel {
+        Some((receive, tell)) if response.status().is_success() => {
+            grant(respond, response, receive, tell)
+        }
+        _ => respond::send(respond, response, open.reader).await,
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, "a response was not sent whole");
+    }
+}
+
+fn grant(
+    mut respond: SendResponse<Bytes>,
+    response: Response<Body>,
+    receive: RecvStream,
+    tell: oneshot::Sender<Tunnel>,
+) -> Result<(), h2::Error> {
+    let send = respond.send_response(response.map(drop), false)?;
+    // Whoever granted it may be gone, and the stream goes with him.
+    let _ = tell.send(Tunnel::new(send, receive));
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! A stream of HTTP/2 as a connection: what CONNECT makes of it (RFC 9113 §8.5). Unlike a hyper
+//! upgrade it can tell an orderly end from a broken one, in both directions: a half-close is
+//! END_STREAM, a TCP reset is RST_STREAM with CONNECT_ERROR.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use h2::{Reason, RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::relay::Carried;
+
+/// Most bytes that are handed to the stream at once.
+const PIECE: usize = 64 * 1024;
+
+/// One stream, after the CONNECT on it was granted. Dropped before its end, it is cancelled: the
+/// other side sees that nobody wants it any more.
+#[derive(Debug)]
+pub struct Tunnel {
+    send: SendStream<Bytes>,
+    receive: RecvStream,
+    unread: Bytes,
+    ended: bool,
+}
+
+impl Tunnel {
+    /// The two halves of a stream.
+    pub const fn new(send: SendStream<Bytes>, receive: RecvStream) -> Self {
+        Self { send, receive, unread: Bytes::new(), ended: false }
+    }
+}
+
+impl Carried for Tunnel {
+    fn reset(&mut self) {
+        self.send.send_reset(Reason::CONNECT_ERROR);
+    }
+
+    fn end(&mut self) {
+        if !self.ended {
+            self.ended = true;
+            // One that is over has ended already.
+            let _ = self.send.send_data(Bytes::new(), true);
+        }
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.unread.is_empty() {
+            match ready!(self.receive.poll_data(cx)) {
+                None => return Poll::Ready(Ok(())),
+                // The other side has said all it had to, and wants no more (RFC 9113 §8.1).
+                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
+                    return Poll::Ready(Ok(()));
+                }
+                Some(data) => self.unread = data.map_err(broken)?,
+            }
+        }
+        let bytes = self.unread.len().min(buf.remaining());
+        buf.put_slice(&self.unread[..bytes]);
+        self.unread.advance(bytes);
+        // Only more than was received could not be released.
+        let _ = self.receive.flow_control().release_capacity(bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.send.reserve_capacity(buf.len().min(PIECE));
+        while self.send.capacity() == 0 {
+            match ready!(self.send.poll_capacity(cx)) {
+                Some(capacity) => capacity.map_err(broken)?,
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            };
+        }
+        let bytes = self.send.capacity().min(buf.len());
+        let piece = Bytes::copy_from_slice(&buf[..bytes]);
+        self.send.send_data(piece, false).map_err(broken)?;
+        Poll::Ready(Ok(bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.ended {
+            self.ended = true;
+            self.send.send_data(Bytes::new(), true).map_err(broken)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What the end of a stream means for the connection in it: one that is cancelled was given up,
+/// any other was cut off.
+fn broken(error: h2::Error) -> io::Error {
+    let kind = match error.reason() {
+        Some(Reason::CANCEL) => io::ErrorKind::ConnectionAborted,
+        _ => io::ErrorKind::ConnectionReset,
+    };
+    io::Error::new(kind, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// The two ends of one tunnel.
+    async fn tunnel() -> (Tunnel, Tunnel) {
+        let (client, server) = duplex(1 << 20);
+        let server = tokio::spawn(async move {
+            let mut connection = h2::server::handshake(server).await.unwrap();
+            let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+            tokio::spawn(async move { while connection.accept().await.is_some() {} });
+            let send = respond.send_response(http::Response::new(()), false).unwrap();
+            Tunnel::new(send, request.into_body())
+        });
+        let (mut sender, connection) = h2::client::handshake(client).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::connect("10.0.0.1:80").body(()).unwrap();
+        let (response, send) = sender.send_request(request, false).unwrap();
+        let receive = response.await.unwrap().into_body();
+        (Tunnel::new(send, receive), server.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn each_half_ends_by_itself_and_nothing_is_lost() {
+        let (mut client, mut server) = tunnel().await;
+        let sent = vec![7; 3 * PIECE + 1];
+        let expected = sent.clone();
+        let writing = tokio::spawn(async move {
+            client.write_all(&sent).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut read = Vec::new();
+            client.read_to_end(&mut read).await.unwrap();
+            read
+        });
+        let mut read = Vec::new();
+        server.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, expected);
+        server.write_all(b"after the end").await.unwrap();
+        server.shutdown().await.unwrap();
+        drop(server);
+        assert_eq!(writing.await.unwrap(), b"after the end");
+    }
+
+    #[tokio::test]
+    async fn one_who_has_said_all_may_leave_first() {
+        let (mut client, mut server) = tunnel().await;
+        client.write_all(b"question").await.unwrap();
+        let mut read = [0; 8];
+        server.read_exact(&mut read).await.unwrap();
+        server.write_all(b"answer").await.unwrap();
+        server.shutdown().await.unwrap();
+        drop(server);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"answer");
+    }
+
+    #[tokio::test]
+    async fn what_is_cut_off_does_not_look_whole() {
+        for (end, expected) in [
+            ((|tunnel| tunnel.reset()) as fn(&mut Tunnel), io::ErrorKind::ConnectionReset),
+            (|_| {}, io::ErrorKind::ConnectionAborted),
+        ] {
+            let (mut client, mut server) = tunnel().await;
+            client.write_all(b"half of i").await.unwrap();
+            let mut read = [0; 9];
+            server.read_exact(&mut read).await.unwrap();
+            end(&mut client);
+            drop(client);
+            assert_eq!(server.read(&mut read).await.unwrap_err().kind(), expected);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Connections in HTTP/2 that many share: how many there are to one peer, which of them takes the
+//! next stream, and when one is used no more.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use certs::Side;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared as SharedFuture};
+use model::code::ErrorCode;
+use model::spiffe::SpiffeId;
+use rand::Rng;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+use tokio_rustls::client::TlsStream;
+
+use super::connect;
+use super::pool::{Peer, Shared, lock};
+use crate::error::ProxyError;
+use crate::proof::Proof;
+
+/// After this time, give or take a tenth, a connection takes no more streams, so that
+/// certificates and endpoints that change are taken up.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// How long a connection without a stream is kept.
+const MAX_IDLE: Duration = Duration::from_secs(300);
+
+/// What opens streams on a connection.
+pub(super) trait Sender: Send + Sync + Sized + 'static {
+    /// Connections to one peer, at most.
+    const MAX_CONNECTIONS: usize;
+
+    /// Streams that wait for a place on one connection, at most, when there can be no other.
+    const MAX_WAITING: u32;
+
+    /// All that a worker has of this kind.
+    fn peers(pool: &Shared) -> &Mutex<HashMap<Peer, Connections<Self>>>;
+
+    /// Opens one more, which is driven until its life is cut.
+    fn open(
+        pool: Arc<Shared>,
+        peer: Peer,
+    ) -> impl Future<Output = Result<(Self, Life), ProxyError>> + Send;
+
+    /// Whether no stream can be opened any more.
+    fn is_closed(&self) -> bool;
+
+    /// How many streams it can carry at the same time.
+    fn max_streams(&self) -> u32;
+}
+
+/// For how long a connection may be used.
+pub(super) struct Life {
+    longest: Duration,
+    /// Set when what the peer proved holds no more.
+    retired: Arc<AtomicBool>,
+    proof: Option<Proof>,
+}
+
+impl Life {
+    /// That of a connection whose peer proves nothing.
+    pub(super) fn unproved() -> Self {
+        Self { longest: MAX_AGE, retired: Arc::default(), proof: None }
+    }
+
+    fn proved(proof: Proof) -> Self {
+        let longest = until_shortly_before(proof.not_after());
+        Self { longest, retired: Arc::default(), proof: Some(proof) }
+    }
+
+    /// Resolves when what the peer proved holds no more and what runs has had its time.
+    pub(super) fn cut(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (retired, proof) = (Arc::clone(&self.retired), self.proof.clone());
+        async move {
+            let Some(proof) = proof else { return std::future::pending().await };
+            let over = proof.over().await;
+            retired.store(true, Ordering::Relaxed);
+            sleep(over.grace()).await;
+            tracing::info!(?over, "outbound: mesh connection cut");
+        }
+    }
+}
+
+/// The connections to one peer.
+pub(super) struct Connections<S> {
+    open: Vec<Arc<Counted<S>>>,
+    /// The connection that is being opened, which all who wait for it share.
+    opening: Option<Opening>,
+}
+
+type Opening = SharedFuture<BoxFuture<'static, Result<(), ProxyError>>>;
+
+/// A connection and the streams on it.
+struct Counted<S> {
+    sender: S,
+    streams: AtomicU32,
+    used: AtomicU32,
+    opened: Instant,
+    retire_at: Instant,
+    retired: Arc<AtomicBool>,
+}
+
+/// One stream's place on a connection; free again when dropped.
+pub(super) struct Place<S>(Arc<Counted<S>>);
+
+/// A place whose sender is not needed any more.
+#[derive(Debug)]
+pub struct StreamGuard(#[allow(dead_code)] Box<dyn Held>);
+
+/// Something that is only held.
+trait Held: fmt::Debug + Send + Sync {}
+
+impl<S: Send + Sync> Held for Place<S> {}
+
+impl<S> Place<S> {
+    /// What opens the stream.
+    pub(super) fn sender(&self) -> &S {
+        &self.0.sender
+    }
+}
+
+impl<S: Sender> From<Place<S>> for StreamGuard {
+    fn from(place: Place<S>) -> Self {
+        Self(Box::new(place))
+    }
+}
+
+impl<S> Drop for Place<S> {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        self.0.touch();
+    }
+}
+
+impl<S> fmt::Debug for Place<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Place")
+    }
+}
+
+impl<S> fmt::Debug for Connections<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("open", &self.open.len()).finish_non_exhaustive()
+    }
+}
+
+impl<S> Default for Connections<S> {
+    fn default() -> Self {
+        Self { open: Vec::new(), opening: None }
+    }
+}
+
+/// A free place on a connection to `peer`, on a new one if need be.
+///
+/// # Errors
+/// Those of opening one; `overload` when all are full and too many wait.
+pub(super) async fn acquire<S: Sender>(
+    pool: &Arc<Shared>,
+    peer: &Peer,
+) -> Result<Place<S>, ProxyError> {
+    loop {
+        let opening = {
+            let mut peers = lock(S::peers(pool));
+            if !peers.contains_key(peer) {
+                peers.insert(peer.clone(), Connections::default());
+            }
+            // invariant: inserted above if it was not there.
+            let Some(connections) = peers.get_mut(peer) else { continue };
+            if let Some(place) = connections.least_busy(Instant::now(), peer)? {
+                return Ok(place);
+            }
+            connections.opening(pool, peer)
+        };
+        opening.await?;
+    }
+}
+
+impl<S: Sender> Connections<S> {
+    /// A place on the connection with the fewest streams; none where another is to be opened.
+    fn least_busy(&mut self, now: Instant, peer: &Peer) -> Result<Option<Place<S>>, ProxyError> {
+        self.open.retain(|connection| connection.is_usable(now));
+        let Some(least) = self.open.iter().min_by_key(|connection| connection.streams()) else {
+            return Ok(None);
+        };
+        let (busy, most) = (least.streams(), least.sender.max_streams());
+        if busy >= most && self.open.len() < S::MAX_CONNECTIONS {
+            return Ok(None);
+        }
+        if busy >= most.saturating_add(S::MAX_WAITING) {
+            let detail = format!("{peer}: {busy} requests on each of its connections");
+            return Err(ProxyError::new(ErrorCode::Overload, detail));
+        }
+        least.streams.fetch_add(1, Ordering::Relaxed);
+        least.touch();
+        Ok(Some(Place(Arc::clone(least))))
+    }
+
+    /// The connection that is being opened, by whoever asked first.
+    fn opening(&mut self, pool: &Arc<Shared>, peer: &Peer) -> Opening {
+        let open = || {
+            let (pool, peer) = (Arc::clone(pool), peer.clone());
+            async move {
+                let opened = S::open(Arc::clone(&pool), peer.clone()).await;
+                let mut peers = lock(S::peers(&pool));
+                let connections = peers.entry(peer).or_default();
+                connections.opening = None;
+                opened.map(|(sender, life)| {
+                    connections.open.push(Arc::new(Counted::new(sender, &life)));
+                })
+            }
+            .boxed()
+            .shared()
+        };
+        self.opening.get_or_insert_with(open).clone()
+    }
+
+    /// Closes what has been idle for long; says whether anything is left.
+    pub(super) fn sweep(&mut self, now: Instant) -> bool {
+        self.open.retain(|connection| {
+            let busy = connection.streams() > 0;
+            let used = now.saturating_duration_since(connection.last_used()) <= MAX_IDLE;
+            connection.is_usable(now) && (busy || used)
+        });
+        !self.open.is_empty() || self.opening.is_some()
+    }
+}
+
+impl<S> Counted<S> {
+    /// One that takes streams for its `life`, and never for more than [`MAX_AGE`].
+    fn new(sender: S, life: &Life) -> Self {
+        let opened = Instant::now();
+        let age = MAX_AGE.mul_f64(rand::rng().random_range(0.9..1.1));
+        let retire_at = opened + age.min(life.longest);
+        let (streams, used) = (AtomicU32::new(0), AtomicU32::new(0));
+        let retired = Arc::clone(&life.retired);
+        Self { sender, streams, used, opened, retire_at, retired }
+    }
+
+    fn streams(&self) -> u32 {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the connection is in use at this moment, in seconds since it was opened.
+    fn touch(&self) {
+        let age = self.opened.elapsed().as_secs();
+        self.used.store(u32::try_from(age).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    fn last_used(&self) -> Instant {
+        self.opened + Duration::from_secs(self.used.load(Ordering::Relaxed).into())
+    }
+}
+
+impl<S: Sender> Counted<S> {
+    fn is_usable(&self, now: Instant) -> bool {
+        let retired = now >= self.retire_at || self.retired.load(Ordering::Relaxed);
+        !retired && !self.sender.is_closed()
+    }
+}
+
+/// A connection to the sidecar at `address`, and for how long it may be used: until shortly before
+/// a certificate ends that opened it, or the root is removed that vouched for the peer.
+pub(super) async fn mesh(
+    pool: &Shared,
+    address: std::net::SocketAddr,
+    identity: &SpiffeId,
+) -> Result<(TlsStream<TcpStream>, Life), ProxyError> {
+    let credentials = pool.mesh.credentials()?;
+    let config = pool.client_config(identity)?;
+    let limit = pool.mesh.config.connect_timeout;
+    let io = connect::mesh(address, config, limit, &pool.mesh.metrics).await?;
+    let shown = io.get_ref().1.peer_certificates().unwrap_or_default();
+    let proof = Proof::new(&credentials.identity, Side::Server, shown, pool.mesh.trust());
+    Ok((io, Life::proved(proof)))
+}
+
+/// The time until a certificate ends at `end`, less a tenth or a second: what is sent before that
+/// arrives while it is good.
+fn until_shortly_before(end: SystemTime) -> Duration {
+    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    left.saturating_sub((left / 10).min(Duration::from_secs(1)))
+}

@@ -1,0 +1,136 @@
+//! Tunnels through other sidecars: CONNECT streams (HBONE), on connections of their own, for they
+//! live long and must not take the place of requests.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use http::{Request, Response};
+use model::code::ErrorCode;
+use model::headers as names;
+
+use super::failure;
+use super::pool::{Peer, Shared};
+use super::shared::{self, Connections, Life, Place, Sender, StreamGuard, acquire};
+use crate::error::ProxyError;
+use crate::frames::Frames;
+use crate::guard::Guard;
+use crate::server::{
+    CONNECTION_WINDOW, MAX_HEAD, MAX_STREAMS, READER_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
+};
+use crate::streams::keepalive;
+use crate::tunnel::Tunnel;
+
+/// Connections tried for one stream: a connection may close between our look and our request.
+const MAX_ATTEMPTS: usize = 3;
+
+/// A connection that carries tunnels.
+pub(super) struct Tunnels {
+    sender: SendRequest<Bytes>,
+    /// Whether it takes no more streams.
+    closed: Arc<AtomicBool>,
+}
+
+/// A tunnel through a sidecar, by a CONNECT stream whose `:authority` is the application's address.
+pub(super) async fn open(
+    pool: &Arc<Shared>,
+    peer: &Peer,
+    target: SocketAddr,
+) -> Result<(Tunnel, StreamGuard), ProxyError> {
+    let request = Request::connect(target.to_string())
+        .body(())
+        .map_err(|error| ProxyError::new(ErrorCode::Internal, error.to_string()))?;
+    let mut attempts = 1;
+    loop {
+        let place: Place<Tunnels> = acquire(pool, peer).await?;
+        match connect(place.sender(), request.clone()).await {
+            Ok((response, tunnel)) if response.status().is_success() => {
+                return Ok((tunnel, place.into()));
+            }
+            Ok((response, _)) => return Err(refused(&response, peer)),
+            // The connection takes no more streams. Nothing was carried yet: another may do.
+            Err(error) if attempts < MAX_ATTEMPTS && !error.is_reset() => {
+                tracing::debug!(%error, %peer, "a tunnel is tried again on another connection");
+                place.sender().closed.store(true, Ordering::Relaxed);
+                attempts += 1;
+            }
+            Err(error) => {
+                let code = failure::http2_code(&error);
+                return Err(ProxyError::new(code, format!("{peer}: {error}")));
+            }
+        }
+    }
+}
+
+fn refused(response: &Response<()>, peer: &Peer) -> ProxyError {
+    let reported = response.headers().get(names::ERROR).and_then(|code| code.to_str().ok());
+    let code = reported.and_then(ErrorCode::from_name).unwrap_or(ErrorCode::UpstreamProtocol);
+    ProxyError::new(code, format!("{peer} refused the connection with {}", response.status()))
+}
+
+async fn connect(
+    tunnels: &Tunnels,
+    request: Request<()>,
+) -> Result<(Response<()>, Tunnel), h2::Error> {
+    let mut sender = tunnels.sender.clone().ready().await?;
+    let (response, send) = sender.send_request(request, false)?;
+    let (head, receive) = response.await?.into_parts();
+    Ok((Response::from_parts(head, ()), Tunnel::new(send, receive)))
+}
+
+impl Sender for Tunnels {
+    // As many as there are connections of the application: those are bounded.
+    const MAX_CONNECTIONS: usize = usize::MAX;
+    const MAX_WAITING: u32 = 0;
+
+    fn peers(pool: &Shared) -> &Mutex<HashMap<Peer, Connections<Self>>> {
+        &pool.tunnels
+    }
+
+    async fn open(pool: Arc<Shared>, peer: Peer) -> Result<(Self, Life), ProxyError> {
+        let Peer::Mesh(address, identity) = &peer else {
+            let detail = format!("{peer} is no sidecar");
+            return Err(ProxyError::new(ErrorCode::Internal, detail));
+        };
+        let (io, life) = shared::mesh(&pool, *address, identity).await?;
+        let io = Guard::new(io, Frames::of_server(Instant::now()), READER_TIMEOUT);
+        let (sender, mut connection) = Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_max_send_streams(MAX_STREAMS as usize)
+            .max_header_list_size(MAX_HEAD as u32)
+            .max_send_buffer_size(SEND_BUFFER)
+            .handshake::<_, Bytes>(io)
+            .await
+            .map_err(|error| {
+                ProxyError::new(failure::http2_code(&error), format!("{peer}: {error}"))
+            })?;
+        let closed = Arc::new(AtomicBool::new(false));
+        let cut = life.cut();
+        let (told, lost) = (Arc::clone(&closed), keepalive::lost(connection.ping_pong()));
+        tokio::spawn(async move {
+            // The tunnels on the connection hear how it ended; nobody else asks.
+            tokio::select! {
+                ended = connection => drop(ended),
+                () = lost => {}
+                () = cut => {}
+            }
+            told.store(true, Ordering::Relaxed);
+        });
+        Ok((Self { sender, closed }, life))
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    fn max_streams(&self) -> u32 {
+        let theirs = u32::try_from(self.sender.current_max_send_streams()).unwrap_or(u32::MAX);
+        theirs.min(MAX_STREAMS)
+    }
+}
