@@ -64,8 +64,8 @@ impl Authority {
     /// what the issuer signs is accepted by the root.
     ///
     /// An issuer that has less than a third of its life left is renewed here if `root.key` is in
-    /// the directory, with the same key; open the authority again each day, and it never ends
-    /// before the root does.
+    /// the directory, with the same key; [`open`](Self::open) the authority again each day, and it
+    /// never ends before the root does.
     pub fn open_or_create(
         dir: &Path,
         trust_domain: &TrustDomain,
@@ -75,6 +75,16 @@ impl Authority {
         state
             .fill_if_empty(|| ca::new_authority(trust_domain, now).map_err(AuthorityError::Make))?;
         Self::load(&state, trust_domain, now)
+    }
+
+    /// Opens the authority of a state directory that must be there: for the time after the start,
+    /// when an empty directory is a volume that is gone, and never a wish for another mesh.
+    pub fn open(
+        dir: &Path,
+        trust_domain: &TrustDomain,
+        now: SystemTime,
+    ) -> Result<Self, AuthorityError> {
+        Self::load(&StateDir::new(dir), trust_domain, now)
     }
 
     fn load(

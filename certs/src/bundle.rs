@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use model::spiffe::TrustDomain;
 use rustls::RootCertStore;
@@ -12,9 +13,11 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 
+use crate::clock;
 use crate::fingerprint::Fingerprint;
 use crate::provider::{algorithms, provider};
 use crate::svid::{self, Side};
+use crate::verify::{bundled, verify_peer};
 
 /// The roots of every trust domain that we believe.
 ///
@@ -74,6 +77,14 @@ impl TrustBundle {
     /// The roots of a trust domain; none means that nobody in it is believed.
     pub fn roots(&self, trust_domain: &TrustDomain) -> Option<&Roots> {
         self.0.get(trust_domain)
+    }
+
+    /// Whether a chain (leaf first) that was shown by this side of a connection at `at` would be
+    /// believed with these roots. With the moment of its handshake for `at`, only the roots
+    /// decide: a certificate that has ended since is another matter.
+    pub fn vouches_for(&self, side: Side, chain: &[CertificateDer<'_>], at: SystemTime) -> bool {
+        let Some((leaf, others)) = chain.split_first() else { return false };
+        verify_peer(side, leaf, others, clock::unix(at), |id| bundled(self, id)).is_ok()
     }
 
     /// Each trust domain with its roots, in the order of their names.
@@ -217,6 +228,27 @@ mod tests {
     fn a_root_without_any_key_usage_is_let_pass() {
         let plain = Ca::root_with("plain", |p| p.key_usages.clear());
         assert_eq!(plain.roots().ders().len(), 1);
+    }
+
+    #[test]
+    fn a_chain_is_vouched_for_by_its_root_on_its_side_and_in_its_time() {
+        use rcgen::ExtendedKeyUsagePurpose::ServerAuth;
+        let (a, b) = (Ca::root("a"), Ca::root("b"));
+        let now = SystemTime::now();
+        let chain = a.intermediate(|_| {}).good(API).chain;
+        let both = Roots::from_ders(vec![a.der.clone(), b.der.clone()]).unwrap();
+        let both = TrustBundle::of(domain("example.org"), both);
+        for side in [Side::Client, Side::Server] {
+            assert!(both.vouches_for(side, &chain, now));
+            assert!(!b.bundle().vouches_for(side, &chain, now), "its root is gone");
+            assert!(!TrustBundle::default().vouches_for(side, &chain, now));
+            assert!(!both.vouches_for(side, &chain[..1], now), "the issuer is missing");
+            assert!(!both.vouches_for(side, &[], now));
+            assert!(!both.vouches_for(side, &chain, now + std::time::Duration::from_secs(7200)));
+        }
+        let server = a.leaf(API, |p| p.extended_key_usages = vec![ServerAuth]).chain;
+        assert!(both.vouches_for(Side::Server, &server, now));
+        assert!(!both.vouches_for(Side::Client, &server, now));
     }
 
     #[test]

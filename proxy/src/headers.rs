@@ -48,15 +48,16 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// What the names of Pillion's own headers begin with, those to come included.
+const OURS: &str = "x-pillion-";
+
 /// Removes the headers that only a sidecar may write, in any spelling an application might take
-/// for them (`x_pillion_peer`).
+/// for them: CGI and what came after it tell no `-` from a `_` (RFC 3875 §4.1.18), and some
+/// servers none from any other character (`x.pillion.peer`).
 pub fn strip_reserved(headers: &mut HeaderMap) {
-    for name in RESERVED {
-        headers.remove(name);
-    }
-    let strange: Vec<HeaderName> =
-        headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect();
-    for name in strange {
+    let reserved: Vec<HeaderName> =
+        headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
+    for name in reserved {
         headers.remove(name);
     }
 }
@@ -67,11 +68,18 @@ pub fn hops(headers: &HeaderMap) -> u8 {
     headers.get_all(HOPS).iter().filter_map(number).max().unwrap_or(0)
 }
 
-/// Whether a name begins with `x-pillion-`, where `_` counts as `-`.
-fn is_ours(name: &str) -> bool {
-    const PREFIX: &[u8] = b"x-pillion-";
-    let same = |(a, b): (&u8, &u8)| a == b || (*a == b'_' && *b == b'-');
-    name.len() >= PREFIX.len() && name.as_bytes().iter().zip(PREFIX).all(same)
+fn is_reserved(name: &str) -> bool {
+    let is_other = |reserved: &HeaderName| {
+        name.len() == reserved.as_str().len() && begins_alike(name, reserved.as_str())
+    };
+    begins_alike(name, OURS) || RESERVED.iter().any(is_other)
+}
+
+/// Whether a name begins with `prefix`, where every character that is neither letter nor digit
+/// counts as `-`.
+fn begins_alike(name: &str, prefix: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a == b || (b == b'-' && !a.is_ascii_alphanumeric());
+    name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(same)
 }
 
 /// Whether a message is gRPC's, by its content type.
@@ -140,13 +148,19 @@ mod tests {
         let mut map = headers(&[
             ("x-pillion-peer", "spiffe://a/b"),
             ("x_pillion_peer", "spiffe://a/b"),
+            ("x.pillion~peer", "spiffe://a/b"),
             ("x-pillion_anything", "1"),
             ("l5d-client-id", "x"),
+            ("l5d_client_id", "x"),
             ("x-forwarded-client-cert", "x"),
+            ("x_forwarded-client.cert", "x"),
+            ("l5d-client-identity", "kept"),
             ("x-forwarded-for", "1.2.3.4"),
+            ("xapillion-peer", "kept"),
         ]);
+        map.append("x-pillion-peer", HeaderValue::from_static("spiffe://c/d"));
         strip_reserved(&mut map);
-        assert_eq!(names(&map), ["x-forwarded-for"]);
+        assert_eq!(names(&map), ["l5d-client-identity", "x-forwarded-for", "xapillion-peer"]);
     }
 
     #[test]

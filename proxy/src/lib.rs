@@ -28,6 +28,7 @@ pub mod mesh;
 pub mod opaque;
 mod original;
 pub mod outbound;
+pub mod proof;
 pub mod received;
 pub mod relay;
 pub mod replay;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
-use certs::{ClientAuth, Identity};
+use certs::{ClientAuth, Identity, TrustBundle};
 use model::code::ErrorCode;
 use model::endpoint::Endpoint;
 use model::table::{Resources, Table};
 use rustls::ServerConfig;
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::drain::Drain;
@@ -39,6 +40,7 @@ pub struct Mesh {
     own_label: Arc<str>,
     table: ArcSwap<Table>,
     credentials: ArcSwapOption<Credentials>,
+    bundle: watch::Sender<TrustBundle>,
 }
 
 /// Who this sidecar is, with the configuration of the mesh port made from it: swapped as one.
@@ -68,6 +70,7 @@ impl Mesh {
             status: Status::default(),
             table: ArcSwap::default(),
             credentials: ArcSwapOption::default(),
+            bundle: watch::Sender::default(),
         }
     }
 
@@ -104,11 +107,23 @@ impl Mesh {
         self.credentials.load()
     }
 
-    /// Puts a newer identity in force; open connections keep the one they began with.
+    /// Puts a newer identity in force; open connections keep the one they began with, and end
+    /// when its trust bundle lacks the root of their peer ([`crate::proof`]).
     pub fn install(&self, identity: Identity) {
         self.metrics.tls.certificate_expiry.set(epoch_seconds(identity.not_after()));
         let server = identity.server_config(&[MESH_ALPN], ClientAuth::Required);
+        let bundle = identity.bundle().clone();
         self.credentials.store(Some(Arc::new(Credentials { identity, server })));
+        self.bundle.send_if_modified(|current| {
+            let changed = *current != bundle;
+            *current = bundle;
+            changed
+        });
+    }
+
+    /// The trust bundle in force, and those to come.
+    pub fn trust(&self) -> watch::Receiver<TrustBundle> {
+        self.bundle.subscribe()
     }
 
     /// The Service of this workload, as metrics and logs show it.

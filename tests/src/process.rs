@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::poll;
 
@@ -70,6 +70,36 @@ impl Process {
             let pid = Pid::from_child(&self.child);
             kill_process(pid, signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
         }
+    }
+
+    /// The CPU time that it has used, in the kernel's ticks of 10 ms.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("it runs");
+        // The name before may have spaces; user and system time are the 14th and 15th field.
+        let (_, after) = stat.rsplit_once(')').expect("a name");
+        let fields = after.split_whitespace().skip(11).take(2);
+        fields.map(|ticks| ticks.parse::<u64>().expect("ticks")).sum()
+    }
+
+    /// How many descriptors it has open.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it runs").count()
+    }
+
+    /// Bounds the number of its descriptors from now on; those above stay open.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn limit_descriptors(&self, most: u64) {
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        let pid = Pid::from_child(&self.child);
+        prlimit(Some(pid), Resource::Nofile, limit).expect("a lower limit");
     }
 
     /// `kill -9`, and waits until it is gone.

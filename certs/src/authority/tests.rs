@@ -267,6 +267,18 @@ fn an_authority_outside_of_its_life_names_the_certificate() {
 }
 
 #[test]
+fn an_authority_that_is_gone_is_not_made_anew_when_it_is_opened() {
+    let (dir, first) = new();
+    let open = || Authority::open(dir.path(), &domain("example.org"), now());
+    assert_eq!(open().unwrap().roots(), first.roots());
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    assert!(open().is_err());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "and nothing is written");
+}
+
+#[test]
 fn a_root_key_may_be_kept_elsewhere() {
     let (dir, first) = new();
     fs::remove_file(dir.path().join("root.key")).unwrap();

@@ -54,6 +54,12 @@ impl Certificates {
         })
     }
 
+    /// Has [`Self::bundle_changed`] give the bundle in force at once: who asks has missed what
+    /// changed while it was away.
+    pub(super) fn recall_bundle(&mut self) {
+        self.authority.mark_changed();
+    }
+
     /// Waits for another authority, and gives its trust bundle as a message.
     pub(super) async fn bundle_changed(&mut self) -> proto::Certificate {
         if self.authority.changed().await.is_err() {

@@ -13,11 +13,11 @@ use tokio::sync::watch;
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// How often the authority is opened anew: for an issuer that nears its end, and for roots that
-/// were put into the state directory.
-const REOPEN: Duration = Duration::from_secs(3600);
+/// were put into the state directory or taken from it, which must have its effect in a minute.
+const REOPEN: Duration = Duration::from_secs(15);
 
 /// The longest that is waited in one go, for the wall clock may jump.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = REOPEN;
 
 /// The API's protocol: HTTP/2 only.
 const ALPN: [&[u8]; 1] = [b"h2"];
@@ -90,8 +90,7 @@ impl OwnIdentity {
 
     /// Opens the authority anew. Says whether it is another one.
     fn reopen(&self) -> bool {
-        let opened =
-            Authority::open_or_create(&self.state_dir, &self.trust_domain, SystemTime::now());
+        let opened = Authority::open(&self.state_dir, &self.trust_domain, SystemTime::now());
         match opened {
             Ok(authority) => self.authority.send_if_modified(|current| {
                 let same = current.roots() == authority.roots()

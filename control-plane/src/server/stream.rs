@@ -105,6 +105,7 @@ impl Stream {
             Some(lease) => Some(self.register(lease).await),
             None => None,
         };
+        self.shared.certificates.recall_bundle();
         self.push(&mut session, incoming).await
     }
 

@@ -178,8 +178,15 @@ impl Sidecar {
     }
 
     pub(crate) async fn next(&mut self) -> Result<sync_response::Kind, Status> {
-        let message = timeout(PATIENCE, self.answers.message()).await.expect("an answer");
-        message?.and_then(|message| message.kind).ok_or_else(|| Status::unknown("the end"))
+        loop {
+            let message = timeout(PATIENCE, self.answers.message()).await.expect("an answer");
+            let kind = message?.and_then(|message| message.kind);
+            match kind.ok_or_else(|| Status::unknown("the end"))? {
+                // The trust bundle alone, with which every stream begins.
+                sync_response::Kind::Certificate(bundle) if bundle.chain.is_empty() => {}
+                kind => return Ok(kind),
+            }
+        }
     }
 
     /// The next Update, acknowledged.

@@ -10,14 +10,14 @@ pub mod tunnel;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use ::http::{Method, Request, Response};
-use certs::HandshakeFailure;
+use certs::{HandshakeFailure, Side};
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -25,6 +25,7 @@ use self::application::Application;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::mesh::MESH_ALPN;
+use crate::proof::Proof;
 use crate::received::Received;
 use crate::server::HEAD_TIMEOUT;
 use crate::streams::{self, Limits};
@@ -67,7 +68,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
         Ok(at) => at.ip(),
         Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
     };
-    let (io, peer) = match accept(&worker, socket).await {
+    let (io, peer, proof) = match accept(&worker, socket).await {
         Ok(accepted) => accepted,
         Err(error) => {
             worker.mesh.metrics.tls.handshake_failed(Direction::Inbound, error.code);
@@ -76,33 +77,28 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
     };
     worker.mesh.metrics.tls.handshake_done(Direction::Inbound, started.elapsed());
     let drain = worker.mesh.drain.clone();
-    let valid = left(&io);
     let handle = move |request| dispatch(worker.clone(), peer.clone(), at, request);
-    // What was proved with a certificate is proved for as long as that lives.
     let leave = async {
         tokio::select! {
             () = drain.begun() => {}
-            () = sleep(valid) => {}
+            over = proof.over() => tracing::debug!(?over, "inbound: mesh connection retired"),
         }
     };
-    if let Err(error) = streams::serve(Limits::SIDECAR, io, leave, handle).await {
-        tracing::debug!(%error, "inbound: mesh connection ended with an error");
+    tokio::select! {
+        ended = streams::serve(Limits::SIDECAR, io, leave, handle) => if let Err(error) = ended {
+            tracing::debug!(%error, "inbound: mesh connection ended with an error");
+        },
+        over = proof.spent() => tracing::info!(?over, "inbound: mesh connection cut"),
     }
 }
 
-/// How long the caller's certificate is still valid.
-fn left(io: &TlsStream<TcpStream>) -> Duration {
-    let certificates = io.get_ref().1.peer_certificates().unwrap_or_default();
-    let not_after = certs::peer_not_after(certificates);
-    not_after.and_then(|end| end.duration_since(SystemTime::now()).ok()).unwrap_or_default()
-}
-
-/// The TLS handshake, and with it who is there.
+/// The TLS handshake, and with it who is there and for how long that is proved.
 async fn accept(
     worker: &Worker,
     socket: TcpStream,
-) -> Result<(TlsStream<TcpStream>, SpiffeId), ProxyError> {
-    let server = worker.mesh.credentials()?.server.clone();
+) -> Result<(TlsStream<TcpStream>, SpiffeId, Proof), ProxyError> {
+    let credentials = worker.mesh.credentials()?;
+    let server = credentials.server.clone();
     let failed = |error: &io::Error| match certs::classify(error) {
         HandshakeFailure::Expired(reason) => ProxyError::new(ErrorCode::TlsCertExpired, reason),
         other => ProxyError::new(ErrorCode::TlsHandshakeFailed, other.to_string()),
@@ -125,7 +121,9 @@ async fn accept(
     let peer = certs::peer_identity(certificates).ok_or_else(|| {
         ProxyError::new(ErrorCode::TlsHandshakeFailed, "the peer showed no identity")
     })?;
-    Ok((io, peer))
+    let trust = worker.mesh.trust();
+    let proof = Proof::new(&credentials.identity, Side::Client, certificates, trust);
+    Ok((io, peer, proof))
 }
 
 async fn dispatch(

@@ -88,7 +88,9 @@ impl Certificates {
     /// The roots changed. A certificate that no root of ours vouches for any more is of no use to
     /// others either: it is renewed at once.
     fn replace_bundle(&mut self, mesh: &Mesh, bundle: TrustBundle) {
-        if let Some(current) = mesh.last_credentials().as_ref() {
+        if let Some(current) = mesh.last_credentials().as_ref()
+            && *current.identity.bundle() != bundle
+        {
             let identity = current.identity.with_bundle(bundle);
             if !identity.is_trusted() {
                 self.renewal = None;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use certs::HandshakeFailure;
 use model::code::ErrorCode;
+use rustix::io::Errno;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -14,29 +15,38 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::error::ProxyError;
+use crate::mesh::MESH_ALPN;
 use crate::telemetry::metrics::{Direction, Metrics};
 
 /// A TCP connection to `address`, within `limit`.
 ///
 /// # Errors
-/// `connect_refused`, `connect_timeout` or `connect_failed`.
+/// `connect_refused`, `connect_timeout` or `connect_failed`; `overload` without a descriptor or
+/// port of our own.
 pub async fn tcp(address: SocketAddr, limit: Duration) -> Result<TcpStream, ProxyError> {
-    let failed = |error: io::Error| {
-        let code = match error.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
-                ErrorCode::ConnectRefused
-            }
-            io::ErrorKind::TimedOut => ErrorCode::ConnectTimeout,
-            _ => ErrorCode::ConnectFailed,
-        };
-        ProxyError::new(code, format!("{address}: {error}"))
-    };
+    let failed =
+        |error: io::Error| ProxyError::new(connect_code(&error), format!("{address}: {error}"));
     let connecting = timeout(limit, TcpStream::connect(address)).await.map_err(|_| {
         ProxyError::new(ErrorCode::ConnectTimeout, format!("{address}: no answer in {limit:?}"))
     })?;
     let socket = connecting.map_err(failed)?;
     socket.set_nodelay(true).map_err(failed)?;
     Ok(socket)
+}
+
+/// Whose fault it is that there is no connection. That we have no descriptor or port left says
+/// nothing of the endpoint: nobody is ejected for it.
+fn connect_code(error: &io::Error) -> ErrorCode {
+    use io::ErrorKind as E;
+    let own = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
+    match error.kind() {
+        _ if Errno::from_io_error(error).is_some_and(|errno| own.contains(&errno)) => {
+            ErrorCode::Overload
+        }
+        E::ConnectionRefused | E::ConnectionReset => ErrorCode::ConnectRefused,
+        E::TimedOut => ErrorCode::ConnectTimeout,
+        _ => ErrorCode::ConnectFailed,
+    }
 }
 
 /// A connection to the sidecar at `address`, which must prove the identity that `config` expects,
@@ -54,7 +64,9 @@ pub async fn mesh(
     let started = Instant::now();
     let handshake = TlsConnector::from(config).connect(certs::server_name(), socket);
     let result = match timeout(limit, handshake).await {
-        Ok(result) => result.map_err(|error| handshake_error(address, &error)),
+        Ok(result) => result
+            .map_err(|error| handshake_error(address, &error))
+            .and_then(|io| agreed(address, io)),
         Err(_) => Err(ProxyError::new(
             ErrorCode::TlsHandshakeFailed,
             format!("{address}: the TLS handshake took longer than {limit:?}"),
@@ -67,6 +79,18 @@ pub async fn mesh(
     result
 }
 
+/// rustls refuses another protocol than ours, but not a server that names none (RFC 7301 §3.2).
+fn agreed(
+    address: SocketAddr,
+    io: TlsStream<TcpStream>,
+) -> Result<TlsStream<TcpStream>, ProxyError> {
+    if io.get_ref().1.alpn_protocol() == Some(MESH_ALPN) {
+        return Ok(io);
+    }
+    let detail = format!("{address}: the server did not agree to h2 by ALPN");
+    Err(ProxyError::new(ErrorCode::TlsHandshakeFailed, detail))
+}
+
 fn handshake_error(address: SocketAddr, error: &io::Error) -> ProxyError {
     let failure = certs::classify(error);
     let code = match failure {
@@ -77,4 +101,26 @@ fn handshake_error(address: SocketAddr, error: &io::Error) -> ProxyError {
         }
     };
     ProxyError::new(code, format!("{address}: {failure}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_lack_ourselves_is_not_the_endpoints_fault() {
+        for (errno, code) in [
+            (Errno::MFILE, ErrorCode::Overload),
+            (Errno::NFILE, ErrorCode::Overload),
+            (Errno::ADDRNOTAVAIL, ErrorCode::Overload),
+            (Errno::CONNREFUSED, ErrorCode::ConnectRefused),
+            (Errno::CONNRESET, ErrorCode::ConnectRefused),
+            (Errno::TIMEDOUT, ErrorCode::ConnectTimeout),
+            (Errno::HOSTUNREACH, ErrorCode::ConnectFailed),
+        ] {
+            assert_eq!(connect_code(&errno.into()), code, "{errno}");
+        }
+        let late = io::Error::new(io::ErrorKind::TimedOut, "ours");
+        assert_eq!(connect_code(&late), ErrorCode::ConnectTimeout);
+    }
 }

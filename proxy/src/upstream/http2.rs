@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Connection;
 use super::failure::{self, Used};
 use super::pool::{Peer, Shared};
-use super::shared::{self, Connections, MAX_AGE, Place, Sender, StreamGuard, acquire};
+use super::shared::{self, Connections, Life, Place, Sender, StreamGuard, acquire};
 use crate::body::RequestBody;
 use crate::error::ProxyError;
 use crate::frames::Frames;
@@ -61,15 +61,16 @@ impl Sender for SendRequest<RequestBody> {
         &pool.http2
     }
 
-    async fn open(pool: Arc<Shared>, peer: Peer) -> Result<(Self, Duration), ProxyError> {
+    async fn open(pool: Arc<Shared>, peer: Peer) -> Result<(Self, Life), ProxyError> {
         match &peer {
             Peer::Mesh(address, identity) => {
-                let (io, longest) = shared::mesh(&pool, *address, identity).await?;
-                Ok((handshake(&peer, io, None).await?, longest))
+                let (io, life) = shared::mesh(&pool, *address, identity).await?;
+                Ok((handshake(&peer, io, None, &life).await?, life))
             }
             Peer::Http1(_) | Peer::Http2(_) | Peer::Tunnel(_) => {
                 let (io, stream) = pool.dial(&peer).await?;
-                Ok((handshake(&peer, io, stream).await?, MAX_AGE))
+                let life = Life::unproved();
+                Ok((handshake(&peer, io, stream, &life).await?, life))
             }
         }
     }
@@ -88,6 +89,7 @@ async fn handshake<I>(
     peer: &Peer,
     io: I,
     stream: Option<StreamGuard>,
+    life: &Life,
 ) -> Result<SendRequest<RequestBody>, ProxyError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -107,8 +109,12 @@ where
         .await
         .map_err(|error| failure::of_request(&error, peer, Used::First))?;
     // The requests on the connection hear how it ended; nobody else asks.
+    let cut = life.cut();
     tokio::spawn(async move {
-        drop(connection.await);
+        tokio::select! {
+            ended = connection => drop(ended),
+            () = cut => {}
+        }
         drop(stream);
     });
     Ok(sender)

@@ -4,21 +4,24 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use certs::Side;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared as SharedFuture};
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use rand::Rng;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
 use super::connect;
 use super::pool::{Peer, Shared, lock};
 use crate::error::ProxyError;
+use crate::proof::Proof;
 
 /// After this time, give or take a tenth, a connection takes no more streams, so that
 /// certificates and endpoints that change are taken up.
@@ -38,17 +41,49 @@ pub(super) trait Sender: Send + Sync + Sized + 'static {
     /// All that a worker has of this kind.
     fn peers(pool: &Shared) -> &Mutex<HashMap<Peer, Connections<Self>>>;
 
-    /// Opens one more; says for how long it may be used.
+    /// Opens one more, which is driven until its life is cut.
     fn open(
         pool: Arc<Shared>,
         peer: Peer,
-    ) -> impl Future<Output = Result<(Self, Duration), ProxyError>> + Send;
+    ) -> impl Future<Output = Result<(Self, Life), ProxyError>> + Send;
 
     /// Whether no stream can be opened any more.
     fn is_closed(&self) -> bool;
 
     /// How many streams it can carry at the same time.
     fn max_streams(&self) -> u32;
+}
+
+/// For how long a connection may be used.
+pub(super) struct Life {
+    longest: Duration,
+    /// Set when what the peer proved holds no more.
+    retired: Arc<AtomicBool>,
+    proof: Option<Proof>,
+}
+
+impl Life {
+    /// That of a connection whose peer proves nothing.
+    pub(super) fn unproved() -> Self {
+        Self { longest: MAX_AGE, retired: Arc::default(), proof: None }
+    }
+
+    fn proved(proof: Proof) -> Self {
+        let longest = until_shortly_before(proof.not_after());
+        Self { longest, retired: Arc::default(), proof: Some(proof) }
+    }
+
+    /// Resolves when what the peer proved holds no more and what runs has had its time.
+    pub(super) fn cut(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (retired, proof) = (Arc::clone(&self.retired), self.proof.clone());
+        async move {
+            let Some(proof) = proof else { return std::future::pending().await };
+            let over = proof.over().await;
+            retired.store(true, Ordering::Relaxed);
+            sleep(over.grace()).await;
+            tracing::info!(?over, "outbound: mesh connection cut");
+        }
+    }
 }
 
 /// The connections to one peer.
@@ -67,6 +102,7 @@ struct Counted<S> {
     used: AtomicU32,
     opened: Instant,
     retire_at: Instant,
+    retired: Arc<AtomicBool>,
 }
 
 /// One stream's place on a connection; free again when dropped.
@@ -173,8 +209,8 @@ impl<S: Sender> Connections<S> {
                 let mut peers = lock(S::peers(&pool));
                 let connections = peers.entry(peer).or_default();
                 connections.opening = None;
-                opened.map(|(sender, longest)| {
-                    connections.open.push(Arc::new(Counted::new(sender, longest)));
+                opened.map(|(sender, life)| {
+                    connections.open.push(Arc::new(Counted::new(sender, &life)));
                 })
             }
             .boxed()
@@ -195,13 +231,14 @@ impl<S: Sender> Connections<S> {
 }
 
 impl<S> Counted<S> {
-    /// One that takes streams for `longest`, and never for more than [`MAX_AGE`].
-    fn new(sender: S, longest: Duration) -> Self {
+    /// One that takes streams for its `life`, and never for more than [`MAX_AGE`].
+    fn new(sender: S, life: &Life) -> Self {
         let opened = Instant::now();
         let age = MAX_AGE.mul_f64(rand::rng().random_range(0.9..1.1));
-        let retire_at = opened + age.min(longest);
+        let retire_at = opened + age.min(life.longest);
         let (streams, used) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self { sender, streams, used, opened, retire_at }
+        let retired = Arc::clone(&life.retired);
+        Self { sender, streams, used, opened, retire_at, retired }
     }
 
     fn streams(&self) -> u32 {
@@ -221,24 +258,25 @@ impl<S> Counted<S> {
 
 impl<S: Sender> Counted<S> {
     fn is_usable(&self, now: Instant) -> bool {
-        !self.sender.is_closed() && now < self.retire_at
+        let retired = now >= self.retire_at || self.retired.load(Ordering::Relaxed);
+        !retired && !self.sender.is_closed()
     }
 }
 
 /// A connection to the sidecar at `address`, and for how long it may be used: until shortly before
-/// a certificate ends that opened it.
+/// a certificate ends that opened it, or the root is removed that vouched for the peer.
 pub(super) async fn mesh(
     pool: &Shared,
     address: std::net::SocketAddr,
     identity: &SpiffeId,
-) -> Result<(TlsStream<TcpStream>, Duration), ProxyError> {
-    let own = pool.mesh.credentials()?.identity.not_after();
+) -> Result<(TlsStream<TcpStream>, Life), ProxyError> {
+    let credentials = pool.mesh.credentials()?;
     let config = pool.client_config(identity)?;
     let limit = pool.mesh.config.connect_timeout;
     let io = connect::mesh(address, config, limit, &pool.mesh.metrics).await?;
-    let proved = io.get_ref().1.peer_certificates().unwrap_or_default();
-    let end = certs::peer_not_after(proved).map_or(own, |theirs| own.min(theirs));
-    Ok((io, until_shortly_before(end)))
+    let shown = io.get_ref().1.peer_certificates().unwrap_or_default();
+    let proof = Proof::new(&credentials.identity, Side::Server, shown, pool.mesh.trust());
+    Ok((io, Life::proved(proof)))
 }
 
 /// The time until a certificate ends at `end`, less a tenth or a second: what is sent before that

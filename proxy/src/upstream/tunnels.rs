@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
@@ -15,7 +15,7 @@ use model::headers as names;
 
 use super::failure;
 use super::pool::{Peer, Shared};
-use super::shared::{self, Connections, Place, Sender, StreamGuard, acquire};
+use super::shared::{self, Connections, Life, Place, Sender, StreamGuard, acquire};
 use crate::error::ProxyError;
 use crate::frames::Frames;
 use crate::guard::Guard;
@@ -91,12 +91,12 @@ impl Sender for Tunnels {
         &pool.tunnels
     }
 
-    async fn open(pool: Arc<Shared>, peer: Peer) -> Result<(Self, Duration), ProxyError> {
+    async fn open(pool: Arc<Shared>, peer: Peer) -> Result<(Self, Life), ProxyError> {
         let Peer::Mesh(address, identity) = &peer else {
             let detail = format!("{peer} is no sidecar");
             return Err(ProxyError::new(ErrorCode::Internal, detail));
         };
-        let (io, longest) = shared::mesh(&pool, *address, identity).await?;
+        let (io, life) = shared::mesh(&pool, *address, identity).await?;
         let io = Guard::new(io, Frames::of_server(Instant::now()), READER_TIMEOUT);
         let (sender, mut connection) = Builder::new()
             .enable_push(false)
@@ -111,16 +111,18 @@ impl Sender for Tunnels {
                 ProxyError::new(failure::http2_code(&error), format!("{peer}: {error}"))
             })?;
         let closed = Arc::new(AtomicBool::new(false));
+        let cut = life.cut();
         let (told, lost) = (Arc::clone(&closed), keepalive::lost(connection.ping_pong()));
         tokio::spawn(async move {
             // The tunnels on the connection hear how it ended; nobody else asks.
             tokio::select! {
                 ended = connection => drop(ended),
                 () = lost => {}
+                () = cut => {}
             }
             told.store(true, Ordering::Relaxed);
         });
-        Ok((Self { sender, closed }, longest))
+        Ok((Self { sender, closed }, life))
     }
 
     fn is_closed(&self) -> bool {

@@ -84,6 +84,11 @@ impl ControlPlane {
         self.address
     }
 
+    /// The authority's files.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.state.path().join("state")
+    }
+
     pub(crate) fn identity(&self, namespace: &str, account: &str) -> SpiffeId {
         format!("spiffe://cluster.local/ns/{namespace}/sa/{account}").parse().unwrap()
     }
@@ -98,7 +103,7 @@ impl ControlPlane {
 
     /// A file with a fresh join token.
     pub(crate) fn token_file(&self, namespace: &str, account: &str) -> PathBuf {
-        let signer = TokenSigner::open(&self.state.path().join("state")).unwrap();
+        let signer = TokenSigner::open(&self.state()).unwrap();
         let account = ServiceAccount::new(namespace.parse().unwrap(), account).unwrap();
         let token = signer.mint(&account, DAY, SystemTime::now()).unwrap();
         let file = self.state.path().join("token");
@@ -130,6 +135,18 @@ impl Stream {
             proto::Update { nonce: self.nonce, publication: self.nonce, resources, removed };
         let message = SyncResponse { kind: Some(Say::Update(update)) };
         self.say.blocking_send(Ok(message)).expect("the stream is open");
+    }
+
+    /// Replaces the roots of the mesh, each in DER.
+    pub(crate) fn trust(&mut self, roots: &[&[u8]]) {
+        let roots = roots.iter().map(|root| root.to_vec()).collect();
+        let domain = proto::TrustDomainRoots { trust_domain: "cluster.local".into(), roots };
+        let certificate = proto::Certificate { bundle: vec![domain], ..Default::default() };
+        let message = SyncResponse { kind: Some(Say::Certificate(certificate)) };
+        self.say.blocking_send(Ok(message)).expect("the stream is open");
+        // What follows it on the stream is heard after it.
+        self.update(vec![], vec![]);
+        self.acknowledged();
     }
 
     /// The names of the next Subscribe.

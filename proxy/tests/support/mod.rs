@@ -3,8 +3,11 @@
 #![allow(dead_code)] // no test needs all of it
 
 pub(crate) mod application;
+pub(crate) mod caller;
 pub(crate) mod doors;
 pub(crate) mod frames;
+pub(crate) mod impostor;
+pub(crate) mod mint;
 pub(crate) mod origin;
 pub(crate) mod raw;
 pub(crate) mod upstream;
@@ -85,6 +88,14 @@ impl Sidecar {
     /// Where other sidecars send.
     pub(crate) fn mesh(&self) -> SocketAddr {
         SocketAddr::new(self.address, 15008)
+    }
+
+    /// The CPU time that the sidecar has used, in the kernel's ticks of 10 ms.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        fields[11..=12].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
     /// The memory that it holds, in bytes.

@@ -49,6 +49,11 @@ impl Origin {
         origin
     }
 
+    /// How many connections were opened to it so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.lock().unwrap().len()
+    }
+
     /// What has come since the last time this was asked, by connection; those on which nothing
     /// came are left out.
     pub(crate) fn take(&self) -> Vec<Seen> {
