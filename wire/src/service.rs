@@ -152,7 +152,7 @@ pub(crate) mod tests {
                 ServicePort { port: 90, name: None, protocol: Protocol::Detect },
             ],
             endpoints: vec![
-                endpoint(1, Some(MeshPeer::pillion(15008, identity.clone()))),
+                endpoint(1, Some(MeshPeer::pillion(15008, identity))),
                 endpoint(2, None),
                 endpoint(3, Some(foreign)),
             ],
