@@ -30,6 +30,7 @@ fn serve(kit: &Kit<'_>) -> Server {
     let app = Program::find("mariadbd", "mariadb-server-core")
         .args(["--no-defaults", "--port=3306", "--bind-address=*", "--skip-name-resolve"])
         .args([format!("--datadir={data}"), format!("--socket={socket}")])
+        .args([format!("--tmpdir={data}")])
         .args([format!("--init-file={users}"), format!("--pid-file={}", kit.path("pid"))]);
     Server { setup: vec![install], app, probe: None }
 }
