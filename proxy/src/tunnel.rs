@@ -1,6 +1,7 @@
 //! A stream of HTTP/2 as a connection: what CONNECT makes of it (RFC 9113 §8.5). Unlike a hyper
 //! upgrade it can tell an orderly end from a broken one, in both directions: a half-close is
-//! END_STREAM, a TCP reset is RST_STREAM with CONNECT_ERROR.
+//! END_STREAM, a TCP reset is RST_STREAM with CONNECT_ERROR. A reset with any code, NO_ERROR too, cuts
+//! off what END_STREAM has not ended before; after it, it takes nothing away.
 
 use std::io;
 use std::pin::Pin;
@@ -22,13 +23,16 @@ pub struct Tunnel {
     send: SendStream<Bytes>,
     receive: RecvStream,
     unread: Bytes,
+    /// Whether the other side has ended its half.
+    heard_all: bool,
+    /// Whether we have ended ours.
     ended: bool,
 }
 
 impl Tunnel {
     /// The two halves of a stream.
     pub const fn new(send: SendStream<Bytes>, receive: RecvStream) -> Self {
-        Self { send, receive, unread: Bytes::new(), ended: false }
+        Self { send, receive, unread: Bytes::new(), heard_all: false, ended: false }
     }
 }
 
@@ -54,9 +58,8 @@ impl AsyncRead for Tunnel {
     ) -> Poll<io::Result<()>> {
         while self.unread.is_empty() {
             match ready!(self.receive.poll_data(cx)) {
-                None => return Poll::Ready(Ok(())),
-                // The other side has said all it had to, and wants no more (RFC 9113 §8.1).
-                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
+                None => {
+                    self.heard_all = true;
                     return Poll::Ready(Ok(()));
                 }
                 Some(data) => self.unread = data.map_err(broken)?,
@@ -100,7 +103,12 @@ impl AsyncWrite for Tunnel {
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.ended {
             self.ended = true;
-            self.send.send_data(Bytes::new(), true).map_err(broken)?;
+            let ended = self.send.send_data(Bytes::new(), true);
+            // Who has said all and wants to hear no more resets the stream (RFC 9113 §8.1), and
+            // misses nothing.
+            if !self.heard_all {
+                ended.map_err(broken)?;
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -161,6 +169,7 @@ mod tests {
         assert_eq!(writing.await.unwrap(), b"after the end");
     }
 
+    /// Whose stream is then reset with NO_ERROR (RFC 9113 §8.1).
     #[tokio::test]
     async fn one_who_has_said_all_may_leave_first() {
         let (mut client, mut server) = tunnel().await;
@@ -174,12 +183,14 @@ mod tests {
         let mut read = Vec::new();
         client.read_to_end(&mut read).await.unwrap();
         assert_eq!(read, b"answer");
+        client.shutdown().await.unwrap();
     }
 
     #[tokio::test]
     async fn what_is_cut_off_does_not_look_whole() {
         for (end, expected) in [
             ((|tunnel| tunnel.reset()) as fn(&mut Tunnel), io::ErrorKind::ConnectionReset),
+            (|tunnel| tunnel.send.send_reset(Reason::NO_ERROR), io::ErrorKind::ConnectionReset),
             (|_| {}, io::ErrorKind::ConnectionAborted),
         ] {
             let (mut client, mut server) = tunnel().await;
