@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use model::code::ErrorCode;
 use model::headers as names;
 
@@ -68,8 +68,20 @@ pub(super) async fn open(
 
 fn refused(response: &Response<()>, peer: &Peer) -> ProxyError {
     let reported = response.headers().get(names::ERROR).and_then(|code| code.to_str().ok());
-    let code = reported.and_then(ErrorCode::from_name).unwrap_or(ErrorCode::UpstreamProtocol);
+    let code = reported.and_then(ErrorCode::from_name);
+    let code = code.unwrap_or_else(|| refusal(response.status()));
     ProxyError::new(code, format!("{peer} refused the connection with {}", response.status()))
+}
+
+/// What a sidecar means that does not know our codes: RFC 9110 §15.6 has words for one that could
+/// not connect. Nothing was carried then, so that another endpoint may be tried.
+const fn refusal(status: StatusCode) -> ErrorCode {
+    match status {
+        StatusCode::BAD_GATEWAY => ErrorCode::ConnectFailed,
+        StatusCode::SERVICE_UNAVAILABLE => ErrorCode::ConnectRefused,
+        StatusCode::GATEWAY_TIMEOUT => ErrorCode::ConnectTimeout,
+        _ => ErrorCode::UpstreamProtocol,
+    }
 }
 
 async fn connect(
