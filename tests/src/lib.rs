@@ -20,6 +20,7 @@ pub mod app;
 pub mod bins;
 pub mod body;
 pub mod client;
+pub mod envoy;
 pub mod grpc;
 pub mod hole;
 pub mod house;
@@ -33,6 +34,7 @@ pub mod otlp;
 pub mod pod;
 pub mod poll;
 pub mod process;
+pub mod svid;
 pub mod tools;
 pub mod yaml;
 

@@ -8,6 +8,7 @@ mod drain;
 mod faults;
 mod flask;
 mod grpc;
+mod hbone;
 mod house;
 mod http;
 mod http_edges;
