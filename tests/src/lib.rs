@@ -33,6 +33,8 @@ pub mod otlp;
 pub mod pod;
 pub mod poll;
 pub mod process;
+pub mod streams;
+pub mod talk;
 pub mod tools;
 pub mod yaml;
 
