@@ -20,6 +20,7 @@ mod promtool;
 mod protocol_http1;
 mod protocol_keepalive;
 mod protocol_large;
+mod protocol_http2;
 mod push;
 mod redirected;
 mod resilience;
