@@ -21,6 +21,7 @@ mod protocol_http1;
 mod protocol_keepalive;
 mod protocol_large;
 mod protocol_http2;
+mod protocol_tcp;
 mod push;
 mod redirected;
 mod resilience;
