@@ -28,8 +28,9 @@ pub enum BodyError {
     /// The one who sends it (client or upstream) failed.
     #[error(transparent)]
     Client(#[from] hyper::Error),
-    /// The client's stream of HTTP/2 failed.
-    #[error(transparent)]
+    /// The client's stream of HTTP/2 failed. It is the source, for there hyper looks for the reason
+    /// that it hands on.
+    #[error("{0}")]
     Stream(#[from] h2::Error),
     /// A later attempt reads the body now.
     #[error("the request was sent again on another connection")]

@@ -9,6 +9,7 @@
 pub mod accept;
 pub mod admin;
 pub mod args;
+pub mod bodiless;
 pub mod body;
 mod client_hello;
 pub mod config;

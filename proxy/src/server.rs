@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
+use crate::bodiless::Bodiless;
 use crate::body::Body;
 use crate::drain::Drain;
 use crate::received::Received;
@@ -104,7 +105,7 @@ where
             if last && !leaves_http(response.status(), connect) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(Bodiless::respond(response))
         }
     });
     let connection = http1::Builder::new()

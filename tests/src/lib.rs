@@ -34,7 +34,9 @@ pub mod otlp;
 pub mod pod;
 pub mod poll;
 pub mod process;
+pub mod streams;
 pub mod svid;
+pub mod talk;
 pub mod tools;
 pub mod yaml;
 

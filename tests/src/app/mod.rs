@@ -1,10 +1,12 @@
 //! Test applications: what stands behind a sidecar, in the test's own process.
 //!
-//! One kind speaks HTTP/1.1, HTTP/2 and gRPC on one port ([`http`] has its paths), the other TCP,
-//! and speaks first. Both count what they see and can be told to misbehave.
+//! One kind speaks HTTP/1.1, HTTP/2 and gRPC on one port ([`http`] has its paths), one TCP, and
+//! speaks first. Both count what they see and can be told to misbehave. What the third kind does
+//! is up to its test.
 
 mod grpc;
 mod http;
+mod scripted;
 mod tcp;
 
 use std::collections::HashMap;
@@ -13,18 +15,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ::http::{HeaderMap, Method};
-use tokio::net::TcpListener;
+use ::http::{HeaderMap, Method, Request};
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::http::POD_HEADER;
+use self::scripted::Script;
 pub use self::tcp::BANNER;
 
 /// What an application speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Kind {
     Http,
     Tcp,
+    Scripted(Script),
 }
 
 /// An application before it is started.
@@ -95,6 +102,26 @@ impl App {
         Self { kind: Kind::Tcp, manners: Manners::default(), next: None }
     }
 
+    /// Whatever `serve` does with each connection.
+    pub fn scripted<F>(serve: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let kind = Kind::Scripted(Script::new(serve));
+        Self { kind, manners: Manners::default(), next: None }
+    }
+
+    /// HTTP/2 with prior knowledge, and whatever `answer` does with each stream.
+    pub fn streams<F>(
+        answer: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let kind = Kind::Scripted(Script::streams(answer));
+        Self { kind, manners: Manners::default(), next: None }
+    }
+
     /// How it behaves from the start.
     pub fn manners(mut self, manners: Manners) -> Self {
         self.manners = manners;
@@ -137,9 +164,10 @@ async fn accept(listener: TcpListener, kind: Kind, state: Arc<State>) {
         let (socket, _) = listener.accept().await.expect("a connection");
         state.connections.fetch_add(1, Ordering::Relaxed);
         let state = Arc::clone(&state);
-        match kind {
+        match &kind {
             Kind::Http => connections.spawn(http::serve(socket, state)),
             Kind::Tcp => connections.spawn(tcp::serve(socket)),
+            Kind::Scripted(script) => connections.spawn(script.clone().serve(socket)),
         };
         while connections.try_join_next().is_some() {}
     }
