@@ -106,7 +106,7 @@ fn most_connections(wanted: usize) -> usize {
     let descriptors = descriptors();
     let most = (descriptors.saturating_sub(RESERVED) / 2).max(1);
     if most < wanted {
-        tracing::warn!(
+        tracing::info!(
             descriptors,
             most,
             wanted,

@@ -119,6 +119,24 @@ fn a_server_that_does_not_prove_who_it_is_gets_no_byte_of_a_request() {
     eventually("the request is sent", || is_http2(&honest.heard().bytes));
 }
 
+/// In TLS 1.3 a client has finished the handshake before the server refuses its certificate.
+#[test]
+fn a_server_that_refuses_our_certificate_gets_no_byte_of_a_request_whatever_its_method() {
+    let mut client = Client::start([127, 12, 42, 3]);
+    let mesh = Ca::of(&client.control_plane);
+    let manner = Manner::Tls(Arc::new(impostor::refusing(&mesh.good(API))));
+    let impostor = Impostor::start([127, 12, 42, 2], manner);
+    client.endpoint(&impostor);
+    for method in ["GET", "POST"] {
+        let before = impostor.heard().connections;
+        let sent = format!("{method} / HTTP/1.1\r\nhost: api\r\nconnection: close\r\n\r\n");
+        let answer = raw::send(client.sidecar.outbound(), sent.as_bytes());
+        refused(method, &answer.text(), HANDSHAKE);
+        assert!(impostor.heard().connections > before + 1, "{method} is safe to send again");
+    }
+    assert!(impostor.heard().bytes.is_empty(), "{}", impostor.heard().bytes.escape_ascii());
+}
+
 /// Whether this is what comes first when a request is sent (RFC 9113 §3.4).
 fn is_http2(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PRI * HTTP/2.0\r\n")

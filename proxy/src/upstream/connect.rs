@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use certs::HandshakeFailure;
 use model::code::ErrorCode;
 use rustix::io::Errno;
 use rustls::ClientConfig;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -16,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::error::ProxyError;
 use crate::mesh::MESH_ALPN;
+use crate::sniff::Prefixed;
 use crate::telemetry::metrics::{Direction, Metrics};
 
 /// A TCP connection to `address`, within `limit`.
@@ -77,6 +80,28 @@ pub async fn mesh(
         Err(error) => metrics.tls.handshake_failed(Direction::Outbound, error.code),
     }
     result
+}
+
+/// Waits for the first word of one of our own sidecars, its SETTINGS (RFC 9113 §3.4). In TLS 1.3 the
+/// client has finished before the server has judged its certificate (RFC 8446 §4.4.2): what is sent
+/// before that word may be lost, and nobody could tell whether it was processed.
+///
+/// # Errors
+/// Those of the handshake.
+pub(super) async fn greeted(
+    address: SocketAddr,
+    mut io: TlsStream<TcpStream>,
+    limit: Duration,
+) -> Result<Prefixed<TlsStream<TcpStream>>, ProxyError> {
+    let mut word = BytesMut::with_capacity(64);
+    let failed =
+        |what: String| ProxyError::new(ErrorCode::TlsHandshakeFailed, format!("{address}: {what}"));
+    match timeout(limit, io.read_buf(&mut word)).await {
+        Ok(Ok(1..)) => Ok(Prefixed::new(word, io)),
+        Ok(Ok(0)) => Err(failed("the server ended the connection after the handshake".into())),
+        Ok(Err(error)) => Err(handshake_error(address, &error)),
+        Err(_) => Err(failed(format!("the server said nothing for {limit:?}"))),
+    }
 }
 
 /// rustls refuses another protocol than ours, but not a server that names none (RFC 7301 §3.2).

@@ -11,10 +11,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use model::code::ErrorCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Connection;
 use super::failure::{self, Used};
 use super::pool::{Peer, Shared};
 use super::shared::{self, Connections, Life, Place, Sender, StreamGuard, acquire};
+use super::{Connection, connect};
 use crate::body::RequestBody;
 use crate::error::ProxyError;
 use crate::frames::Frames;
@@ -65,6 +65,8 @@ impl Sender for SendRequest<RequestBody> {
         match &peer {
             Peer::Mesh(address, identity) => {
                 let (io, life) = shared::mesh(&pool, *address, identity).await?;
+                let limit = pool.mesh.config.connect_timeout;
+                let io = connect::greeted(*address, io, limit).await?;
                 Ok((handshake(&peer, io, None, &life).await?, life))
             }
             Peer::Http1(_) | Peer::Http2(_) | Peer::Tunnel(_) => {

@@ -9,12 +9,15 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, ServerConfig, ServerConnection, SignatureScheme,
-    Stream, SupportedProtocolVersion,
+    CertificateError, DigitallySignedStruct, DistinguishedName, ServerConfig, ServerConnection,
+    SignatureScheme, Stream, SupportedProtocolVersion,
 };
 
 use super::PATIENCE;
 use super::mint::Leaf;
+
+/// What a server of HTTP/2 says first (RFC 9113 §3.4).
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
 /// How it answers a connection.
 pub(crate) enum Manner {
@@ -66,8 +69,23 @@ pub(crate) fn config(leaf: &Leaf) -> ServerConfig {
     speaking(leaf, certs::provider(), &[&rustls::version::TLS13])
 }
 
+/// One that shows `leaf` and believes nobody.
+pub(crate) fn refusing(leaf: &Leaf) -> ServerConfig {
+    let clients = Clients { believed: false };
+    judging(clients, leaf, certs::provider(), &[&rustls::version::TLS13])
+}
+
 /// One of these versions.
 pub(crate) fn speaking(
+    leaf: &Leaf,
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
+    judging(Clients { believed: true }, leaf, provider, versions)
+}
+
+fn judging(
+    clients: Clients,
     leaf: &Leaf,
     provider: Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
@@ -75,7 +93,7 @@ pub(crate) fn speaking(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
         .unwrap()
-        .with_client_cert_verifier(Arc::new(Credulous))
+        .with_client_cert_verifier(Arc::new(clients))
         .with_cert_resolver(leaf.resolver());
     config.alpn_protocols = vec![b"h2".to_vec()];
     config
@@ -86,7 +104,9 @@ fn answer(mut socket: TcpStream, manner: &Manner, heard: &Mutex<Heard>) {
     match manner {
         Manner::Tls(config) => {
             let mut server = ServerConnection::new(Arc::clone(config)).unwrap();
-            keep(Stream::new(&mut server, &mut socket), heard);
+            let mut tls = Stream::new(&mut server, &mut socket);
+            let _ = tls.write_all(SETTINGS);
+            keep(tls, heard);
         }
         Manner::Bytes(bytes) => {
             let _ = socket.write_all(bytes);
@@ -104,11 +124,13 @@ fn keep(mut from: impl Read, heard: &Mutex<Heard>) {
     }
 }
 
-/// Believes every client: it is the client that is tested.
+/// Believes every client, or none: it is the client that is tested.
 #[derive(Debug)]
-struct Credulous;
+struct Clients {
+    believed: bool,
+}
 
-impl ClientCertVerifier for Credulous {
+impl ClientCertVerifier for Clients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -119,7 +141,10 @@ impl ClientCertVerifier for Credulous {
         _: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
+        match self.believed {
+            true => Ok(ClientCertVerified::assertion()),
+            false => Err(CertificateError::UnknownIssuer.into()),
+        }
     }
 
     fn verify_tls12_signature(
