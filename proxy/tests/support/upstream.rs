@@ -96,11 +96,11 @@ fn serve(
     told: &Mutex<Vec<Came>>,
 ) {
     let mut preface = [0; PREFACE.len()];
-    if wire.read_exact(&mut preface).is_err() {
+    let greeted = wire.write_all(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]);
+    if greeted.and_then(|()| wire.read_exact(&mut preface)).is_err() {
         return;
     }
     let mut client = Client::silent(wire);
-    client.frame(SETTINGS, 0, 0, &[]);
     while let Ok(came) = client.read() {
         told.lock().unwrap().extend(matches!(came.kind, SETTINGS | GOAWAY).then(|| came.clone()));
         match came.kind {
