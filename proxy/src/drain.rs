@@ -11,6 +11,10 @@ use tokio::time::Instant;
 /// for clients to hear that it is gone.
 const QUIET: Duration = Duration::from_millis(500);
 
+/// How long a client's idle connection of HTTP/1 is kept. On one that is used, the next response
+/// says `Connection: close`; one that is closed unasked may lose a request that crosses.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// How often the count is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -71,6 +75,12 @@ impl Drain {
         let _ = begun.wait_for(|begun| *begun).await;
     }
 
+    /// Resolves when an idle connection of HTTP/1 is no longer waited for.
+    pub async fn lingered(&self) {
+        self.begun().await;
+        tokio::time::sleep(LINGER).await;
+    }
+
     /// Resolves when nothing has run for a moment, or at the deadline; says what still runs then.
     pub async fn finished(&self, deadline: Instant) -> usize {
         let mut quiet_since = Instant::now();
@@ -106,6 +116,15 @@ mod tests {
         drop(running);
         assert_eq!(finished.await, 0);
         assert!(Instant::now() < far);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_kept_for_a_moment() {
+        let drain = Drain::default();
+        drain.begin();
+        let started = Instant::now();
+        drain.lingered().await;
+        assert!(started.elapsed() >= LINGER);
     }
 
     #[tokio::test]

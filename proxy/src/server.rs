@@ -102,6 +102,7 @@ where
         let response = handle(request.map(Received::Http1));
         async move {
             let mut response = response.await;
+            let last = last || drain.has_begun();
             if last && !leaves_http(response.status(), connect) {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -119,7 +120,9 @@ where
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,
-        () = drain.begun() => connection.as_mut().graceful_shutdown(),
+        // Not at once: hyper would close an idle connection on which a request is on its way, and
+        // a new one before its first request.
+        () = drain.lingered() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
 }

@@ -86,6 +86,44 @@ async fn a_draining_sidecar_says_close_and_is_not_ready() {
     assert!(!connection.is_reusable().await);
 }
 
+/// What was never told to go elsewhere is served: a new connection, and one that was idle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_sidecar_answers_on_idle_and_on_new_connections_and_closes_them() {
+    let shop = Shop::open().await;
+    let proxy = shop.web.proxy();
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        let mut connection = client::Http1::connect(proxy).await.unwrap();
+        assert_eq!(connection.send(client::request("GET", API)).await.unwrap().status, 200);
+        idle.push(connection);
+    }
+    shop.web.sidecar().signal(Signal::TERM);
+    tests::poll::until("the sidecar drains", SOON, async || {
+        match client::get_direct(shop.web.admin(), "/ready").await {
+            Ok(answer) if answer.status == 200 => Err(answer),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    let mut served = Vec::new();
+    for mut connection in idle {
+        // One that stays idle is closed after a moment.
+        if connection.is_reusable().await {
+            served.push(("idle", connection.send(client::request("GET", API)).await));
+        }
+    }
+    assert!(!served.is_empty(), "the idle connections were closed at once");
+    for _ in 0..10 {
+        let mut connection = client::Http1::connect(proxy).await.unwrap();
+        served.push(("new", connection.send(client::request("GET", API)).await));
+    }
+    for (which, answer) in served {
+        let answer = answer.unwrap_or_else(|error| panic!("{which}: {error:#}"));
+        let seen = (answer.status.as_u16(), answer.header("connection"));
+        assert_eq!(seen, (200, Some("close")), "{which}: {answer:?}");
+    }
+}
+
 /// A server that speaks first would keep its clients for ever: the deadline ends them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_ends_what_does_not_finish() {
