@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use crate::drain::Running;
 use crate::mesh::Mesh;
 use crate::upstream::Pool;
 use crate::worker::Worker;
@@ -49,6 +50,7 @@ struct Accepted {
     port: Port,
     socket: std::net::TcpStream,
     permit: OwnedSemaphorePermit,
+    running: Running,
 }
 
 /// One worker as the acceptor sees it.
@@ -93,7 +95,7 @@ fn accept_on(mesh: &Arc<Mesh>, listeners: Vec<(Port, StdListener)>, desks: &[Des
         let (mesh, desks, room) = (Arc::clone(mesh), desks.to_vec(), Arc::clone(&room));
         tokio::spawn(async move {
             match TcpListener::from_std(listener) {
-                Ok(listener) => accept(&mesh, port, &listener, &desks, &room).await,
+                Ok(listener) => listen(&mesh, port, listener, &desks, &room).await,
                 Err(error) => tracing::error!(%error, port = port.as_str(), "cannot listen"),
             }
         });
@@ -128,6 +130,21 @@ fn descriptors() -> usize {
     current.and_then(|current| usize::try_from(current).ok()).unwrap_or(usize::MAX)
 }
 
+/// Accepts until the drain wants no more.
+async fn listen(
+    mesh: &Mesh,
+    port: Port,
+    listener: TcpListener,
+    desks: &[Desk],
+    room: &Arc<Semaphore>,
+) {
+    let _listening = mesh.drain.listen();
+    tokio::select! {
+        () = accept(mesh, port, &listener, desks, room) => {}
+        () = mesh.drain.closing() => accept_last(mesh, port, listener, desks, room),
+    }
+}
+
 /// Accepts for ever. At the bound, and without descriptors, new connections wait in the kernel
 /// and those there are notice nothing.
 async fn accept(
@@ -142,12 +159,33 @@ async fn accept(
         let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
         let accepted = listener.accept().await.and_then(|(socket, _)| socket.into_std());
         match accepted {
-            Ok(socket) => hand_over(desks, Accepted { port, socket, permit }),
+            Ok(socket) => {
+                hand_over(desks, Accepted { port, socket, permit, running: mesh.drain.run() });
+            }
             Err(error) => {
                 mesh.metrics.process.accept_errors.inc();
                 tracing::warn!(%error, port = port.as_str(), "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Accepts what the kernel has taken already: with its listener it would be reset, and a client
+/// could not know that nothing was sent.
+fn accept_last(
+    mesh: &Mesh,
+    port: Port,
+    listener: TcpListener,
+    desks: &[Desk],
+    room: &Arc<Semaphore>,
+) {
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok(permit) = Arc::clone(room).try_acquire_owned()
+        && let Ok((socket, _)) = listener.accept()
+    {
+        if socket.set_nonblocking(true).is_ok() {
+            hand_over(desks, Accepted { port, socket, permit, running: mesh.drain.run() });
         }
     }
 }
@@ -170,18 +208,20 @@ async fn work(
     let pool = Pool::start(Arc::clone(&mesh));
     let worker = Worker { mesh, pool };
     while let Some(accepted) = inbox.recv().await {
-        let open = Open::new(&worker, accepted.port, Arc::clone(&connections), accepted.permit);
+        let Accepted { port, socket, permit, running } = accepted;
+        let open = Open::new(&worker, port, Arc::clone(&connections), permit, running);
         let worker = worker.clone();
         tokio::spawn(async move {
             let _open = open;
-            let socket = accepted.socket;
             let ready = TcpStream::from_std(socket).and_then(|s| s.set_nodelay(true).map(|()| s));
             match ready {
-                Ok(socket) => serve(worker, accepted.port, socket).await,
+                Ok(socket) => serve(worker, port, socket).await,
                 Err(error) => tracing::debug!(%error, "connection lost before it was served"),
             }
         });
     }
+    // The listeners are closed: what runs here goes on until the process ends.
+    std::future::pending::<()>().await;
 }
 
 async fn serve(worker: Worker, port: Port, socket: TcpStream) {
@@ -196,7 +236,7 @@ async fn serve(worker: Worker, port: Port, socket: TcpStream) {
 struct Open {
     gauge: prometheus::IntGauge,
     connections: Arc<AtomicUsize>,
-    _running: crate::drain::Running,
+    _running: Running,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -206,11 +246,12 @@ impl Open {
         port: Port,
         connections: Arc<AtomicUsize>,
         permit: OwnedSemaphorePermit,
+        running: Running,
     ) -> Self {
         let gauge =
             worker.mesh.metrics.process.connections_open.with_label_values(&[port.as_str()]);
         gauge.inc();
-        Self { gauge, connections, _running: worker.mesh.drain.run(), _permit: permit }
+        Self { gauge, connections, _running: running, _permit: permit }
     }
 }
 

@@ -1,4 +1,9 @@
-//! Leaving: the one signal that all connections hear, and the count of what still runs.
+//! Leaving: the signals that all connections and all listeners hear, and the count of what still
+//! runs.
+//!
+//! At first everything new is still served, for whoever uses the sidecar may leave later than it
+//! does. Under steady load that would never end, so that the last of the time belongs to what runs
+//! then: what comes is refused, and a client knows that it was never sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +15,10 @@ use tokio::time::Instant;
 /// How long nothing must have run before the sidecar leaves ahead of its deadline: time enough
 /// for clients to hear that it is gone.
 const QUIET: Duration = Duration::from_millis(500);
+
+/// How much of the time before the deadline is for what runs, and nothing new is accepted: half of
+/// it where that is shorter.
+const LAST: Duration = Duration::from_secs(5);
 
 /// How long a client's idle connection of HTTP/1 is kept. On one that is used, the next response
 /// says `Connection: close`; one that is closed unasked may lose a request that crosses.
@@ -25,6 +34,8 @@ pub struct Drain(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     begun: watch::Sender<bool>,
+    closing: watch::Sender<bool>,
+    listening: AtomicUsize,
     running: AtomicUsize,
     /// Grows with every connection, so that a short one between two looks is seen.
     seen: AtomicU64,
@@ -33,6 +44,16 @@ struct Shared {
 /// One connection that runs; gone when dropped.
 #[derive(Debug)]
 pub struct Running(Arc<Shared>);
+
+/// A listener that accepts; gone when dropped.
+#[derive(Debug)]
+pub struct Listening(Arc<Shared>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.listening.fetch_sub(1, Ordering::Release);
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -44,6 +65,8 @@ impl Default for Drain {
     fn default() -> Self {
         Self(Arc::new(Shared {
             begun: watch::Sender::new(false),
+            closing: watch::Sender::new(false),
+            listening: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             seen: AtomicU64::new(0),
         }))
@@ -58,6 +81,13 @@ impl Drain {
         Running(Arc::clone(&self.0))
     }
 
+    /// Counts a listener for as long as the guard lives. What it has accepted must be counted
+    /// before that ends.
+    pub fn listen(&self) -> Listening {
+        self.0.listening.fetch_add(1, Ordering::Relaxed);
+        Listening(Arc::clone(&self.0))
+    }
+
     /// Tells everything that serves to finish.
     pub fn begin(&self) {
         self.0.begun.send_replace(true);
@@ -70,9 +100,7 @@ impl Drain {
 
     /// Resolves when it begins.
     pub async fn begun(&self) {
-        let mut begun = self.0.begun.subscribe();
-        // The sender lives in `self`, so this ends only when the value is true.
-        let _ = begun.wait_for(|begun| *begun).await;
+        is_true(&self.0.begun).await;
     }
 
     /// Resolves when an idle connection of HTTP/1 is no longer waited for.
@@ -81,23 +109,42 @@ impl Drain {
         tokio::time::sleep(LINGER).await;
     }
 
+    /// Resolves when listeners are to close.
+    pub async fn closing(&self) {
+        is_true(&self.0.closing).await;
+    }
+
     /// Resolves when nothing has run for a moment, or at the deadline; says what still runs then.
+    /// Shortly before the deadline the listeners are told to close, and it resolves as soon as
+    /// nothing runs.
     pub async fn finished(&self, deadline: Instant) -> usize {
         let mut quiet_since = Instant::now();
+        let closing_at = deadline - LAST.min((deadline - quiet_since) / 2);
         let mut seen = self.0.seen.load(Ordering::Relaxed);
         loop {
             let now = Instant::now();
+            if now >= closing_at {
+                self.0.closing.send_replace(true);
+            }
+            // First the listeners: what the last of them has accepted is counted by then.
+            let closed = self.0.listening.load(Ordering::Acquire) == 0;
             let running = self.0.running.load(Ordering::Relaxed);
             let seen_now = self.0.seen.load(Ordering::Relaxed);
             if running > 0 || seen_now != seen {
                 (quiet_since, seen) = (now, seen_now);
             }
-            if now.duration_since(quiet_since) >= QUIET || now >= deadline {
+            let quiet = now.duration_since(quiet_since) >= QUIET;
+            if quiet || (closed && running == 0) || now >= deadline {
                 return running;
             }
             tokio::time::sleep(TICK).await;
         }
     }
+}
+
+async fn is_true(signal: &watch::Sender<bool>) {
+    // The sender outlives the borrow, so this ends only when the value is true.
+    let _ = signal.subscribe().wait_for(|value| *value).await;
 }
 
 #[cfg(test)]
@@ -107,6 +154,7 @@ mod tests {
     #[tokio::test]
     async fn leaves_when_the_last_connection_has_gone() {
         let drain = Drain::default();
+        let _listening = drain.listen();
         let running = drain.run();
         let far = Instant::now() + Duration::from_secs(60);
         let finished = drain.finished(far);
@@ -116,6 +164,25 @@ mod tests {
         drop(running);
         assert_eq!(finished.await, 0);
         assert!(Instant::now() < far);
+    }
+
+    #[tokio::test]
+    async fn under_steady_load_the_last_of_the_time_is_for_what_runs() {
+        let drain = Drain::default();
+        let (listening, running) = (drain.listen(), drain.run());
+        let started = Instant::now();
+        let finished = drain.finished(started + 20 * TICK);
+        tokio::pin!(finished);
+        tokio::select! {
+            _ = &mut finished => panic!("must not leave while something runs"),
+            () = drain.closing() => {}
+        }
+        assert!(started.elapsed() >= 10 * TICK, "{:?}", started.elapsed());
+        drop(running);
+        let early = tokio::time::timeout(3 * TICK, &mut finished).await;
+        assert!(early.is_err(), "must not leave while connections may be accepted");
+        drop(listening);
+        assert_eq!(finished.await, 0);
     }
 
     #[tokio::test]
