@@ -17,7 +17,7 @@ use crate::mesh::Mesh;
 /// How long a request waits for the control plane's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long requests that came before the first configuration are parked for it.
+/// How long requests that came before the first configuration and certificate are parked for them.
 const PARKED: Duration = Duration::from_secs(30);
 
 /// Requests parked at the same time.
@@ -57,7 +57,7 @@ pub struct Discovery {
 pub struct Requests {
     /// What is asked for, each possibly many times.
     pub wanted: mpsc::Receiver<Wanted>,
-    /// Told after each new Table.
+    /// Told after each new Table and certificate.
     pub published: watch::Sender<()>,
 }
 
@@ -100,6 +100,25 @@ impl Discovery {
         self.learn(mesh, known, || Wanted::Address(address)).await
     }
 
+    /// Waits for what every sidecar gets at its start: the first configuration and certificate, in
+    /// any order. Where only the second is missing, a request finds out by itself whether it needs
+    /// one. Says whether there is a configuration.
+    async fn begun(
+        &self,
+        mesh: &Mesh,
+        published: &mut watch::Receiver<()>,
+    ) -> Result<bool, ProxyError> {
+        let _place = self.parked.try_acquire().map_err(|_| {
+            let detail = format!("{MAX_PARKED} others wait for the first configuration");
+            ProxyError::new(ErrorCode::Overload, detail)
+        })?;
+        let begun = until(mesh, published, |table| has_begun(mesh, table));
+        match timeout(PARKED, begun).await {
+            Ok(table) => table.map(|_| true),
+            Err(_) => Ok(mesh.table().publication() > 0),
+        }
+    }
+
     /// The first Table of which `known` holds, once the control plane has been asked.
     async fn learn(
         &self,
@@ -108,7 +127,8 @@ impl Discovery {
         wanted: impl FnOnce() -> Wanted,
     ) -> Result<Arc<Table>, ProxyError> {
         let table = mesh.table();
-        if known(&table) {
+        let begun = has_begun(mesh, &table);
+        if begun && known(&table) {
             return Ok(table);
         }
         let wanted = wanted();
@@ -125,16 +145,15 @@ impl Discovery {
             );
             ProxyError::new(ErrorCode::DiscoveryTimeout, detail)
         };
-        if table.publication() == 0 {
-            let _place = self.parked.try_acquire().map_err(|_| {
-                let detail = format!("{MAX_PARKED} others wait for the first configuration");
-                ProxyError::new(ErrorCode::Overload, detail)
-            })?;
-            let first = until(mesh, &mut published, |table| table.publication() > 0);
-            timeout(PARKED, first).await.map_err(|_| late(PARKED))??;
+        if !begun && !self.begun(mesh, &mut published).await? {
+            return Err(late(PARKED));
         }
         timeout(PATIENCE, until(mesh, &mut published, known)).await.map_err(|_| late(PATIENCE))?
     }
+}
+
+fn has_begun(mesh: &Mesh, table: &Table) -> bool {
+    table.publication() > 0 && mesh.last_credentials().is_some()
 }
 
 /// The first Table of which `holds` is true.

@@ -163,6 +163,7 @@ impl Stream<'_> {
             Some(Hear::Update(update)) => self.update(update).await,
             Some(Hear::Certificate(certificate)) => {
                 self.certificates.receive(self.mesh, certificate)?;
+                self.requests.published.send_replace(());
                 Ok(())
             }
             // A newer control plane may say what this sidecar does not know yet.
