@@ -291,6 +291,18 @@ impl Pod {
         self.app = None;
     }
 
+    /// Ends the application in order, and starts `app` in its place.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn restart_app(&mut self, app: App) {
+        if let Some(running) = self.app.take() {
+            running.leave().await;
+        }
+        let address = SocketAddr::new(self.address, APP_PORT);
+        self.app = Some(app.start(&self.name, address).await);
+    }
+
     /// Waits until the sidecar is ready.
     ///
     /// # Panics

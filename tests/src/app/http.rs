@@ -14,14 +14,14 @@
 //! | anything else | the request as JSON |
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -39,6 +39,10 @@ pub const POD_HEADER: HeaderName = HeaderName::from_static("x-pod");
 
 /// How HTTP/2 with prior knowledge begins (RFC 9113 §3.4), as far as no HTTP/1.1 request does.
 const PREFACE: &[u8] = b"PRI";
+
+/// How long an idle connection of HTTP/1 is kept when the application leaves: on one that is used,
+/// the next response says `Connection: close`; one closed unasked could lose a request.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Headers of a trace's context, which a chain hands on.
 const CONTEXT: [&str; 2] = ["traceparent", "tracestate"];
@@ -59,18 +63,44 @@ impl std::error::Error for Reset {}
 pub(super) async fn serve(socket: TcpStream, state: Arc<State>) {
     let _ = socket.set_nodelay(true);
     let mut start = [0; PREFACE.len()];
-    while socket.peek(&mut start).await.is_ok_and(|read| 0 < read && read < start.len()) {
-        tokio::task::yield_now().await;
+    tokio::select! {
+        () = first_bytes(&socket, &mut start) => {}
+        () = idle_at_the_end(&state) => return,
     }
-    let service = service_fn(move |request| answer(request, Arc::clone(&state)));
+    let service = {
+        let state = Arc::clone(&state);
+        service_fn(move |request| answer(request, Arc::clone(&state)))
+    };
     // How a client ends its connection is its own business.
     if start == PREFACE {
         let builder = http2::Builder::new(TokioExecutor::new());
-        let _ = builder.serve_connection(TokioIo::new(socket), service).await;
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = state.leaves() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
     } else {
         let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
-        let _ = connection.with_upgrades().await;
+        let mut connection = pin!(connection.with_upgrades());
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = idle_at_the_end(&state) => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
     }
+}
+
+async fn first_bytes(socket: &TcpStream, start: &mut [u8]) {
+    while socket.peek(start).await.is_ok_and(|read| 0 < read && read < start.len()) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Resolves when a connection that waits for a request waits in vain.
+async fn idle_at_the_end(state: &State) {
+    state.leaves().await;
+    tokio::time::sleep(LINGER).await;
 }
 
 /// Boxed, since a chain's answer waits for another application's answer.
@@ -84,6 +114,7 @@ fn answer(
             path: request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned(),
             headers: request.headers().clone(),
         });
+        let version = request.version();
         let manners = *state.manners.lock().unwrap();
         tokio::time::sleep(manners.delay).await;
         if manners.resetting {
@@ -98,6 +129,10 @@ fn answer(
             route(request, &state).await
         };
         response.headers_mut().insert(POD_HEADER, HeaderValue::from_str(&state.pod).unwrap());
+        let http1 = version < Version::HTTP_2;
+        if http1 && state.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok(response)
     }
     .boxed()
@@ -120,7 +155,7 @@ async fn route(request: Request<Incoming>, state: &State) -> Response<AnyBody> {
         ["download", bytes] => Response::new(body::pattern(bytes.parse().expect("bytes"))),
         ["break", bytes] => broken(bytes.parse().expect("bytes")),
         ["echo"] => Response::new(request.into_body().map_err(Into::into).boxed_unsync()),
-        ["upgrade"] => upgrade(request),
+        ["upgrade"] => upgrade(request, state),
         ["chain", ..] if state.next.is_some() => chain(request, state).await,
         _ => describe(request, state).await,
     }
@@ -143,11 +178,13 @@ fn broken(bytes: u64) -> Response<AnyBody> {
     Response::new(StreamBody::new(body).boxed_unsync())
 }
 
-fn upgrade(request: Request<Incoming>) -> Response<AnyBody> {
+fn upgrade(request: Request<Incoming>, state: &State) -> Response<AnyBody> {
     let Some(protocol) = request.headers().get(UPGRADE).cloned() else {
         return status(StatusCode::UPGRADE_REQUIRED);
     };
+    let upgraded = Arc::clone(&state.upgraded);
     tokio::spawn(async move {
+        let _upgraded = upgraded;
         if let Ok(io) = hyper::upgrade::on(request).await {
             let (mut read, mut write) = tokio::io::split(TokioIo::new(io));
             // A client that goes away has what it wanted.

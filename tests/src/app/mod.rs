@@ -20,11 +20,13 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::http::POD_HEADER;
 use self::scripted::Script;
 pub use self::tcp::BANNER;
+use crate::poll::{self, SOON};
 
 /// What an application speaks.
 #[derive(Debug, Clone)]
@@ -81,6 +83,9 @@ pub struct State {
     broken: AtomicU64,
     seen: Mutex<Vec<Seen>>,
     tries: Mutex<HashMap<String, u64>>,
+    leaving: watch::Sender<bool>,
+    /// Held by each connection that has left HTTP: those are no longer their acceptor's.
+    upgraded: Arc<()>,
 }
 
 /// A running application; dropped, it is gone at once with all its connections.
@@ -151,6 +156,8 @@ impl App {
             broken: AtomicU64::new(0),
             seen: Mutex::default(),
             tries: Mutex::default(),
+            leaving: watch::Sender::new(false),
+            upgraded: Arc::default(),
         });
         let accepting = tokio::spawn(accept(listener, self.kind, Arc::clone(&state)));
         Running { address, state, accepting }
@@ -161,16 +168,32 @@ async fn accept(listener: TcpListener, kind: Kind, state: Arc<State>) {
     // Dropped with this task, so that no connection outlives the application.
     let mut connections = JoinSet::new();
     loop {
-        let (socket, _) = listener.accept().await.expect("a connection");
-        state.connections.fetch_add(1, Ordering::Relaxed);
-        let state = Arc::clone(&state);
-        match &kind {
-            Kind::Http => connections.spawn(http::serve(socket, state)),
-            Kind::Tcp => connections.spawn(tcp::serve(socket)),
-            Kind::Scripted(script) => connections.spawn(script.clone().serve(socket)),
-        };
+        tokio::select! {
+            accepted = listener.accept() => {
+                let (socket, _) = accepted.expect("a connection");
+                serve(&mut connections, socket, &kind, &state);
+            }
+            () = state.leaves() => break,
+        }
         while connections.try_join_next().is_some() {}
     }
+    // What the kernel has taken already would be reset with the listener.
+    let listener = listener.into_std().expect("a listener");
+    while let Ok((socket, _)) = listener.accept() {
+        socket.set_nonblocking(true).expect("a socket");
+        serve(&mut connections, TcpStream::from_std(socket).expect("a socket"), &kind, &state);
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+fn serve(connections: &mut JoinSet<()>, socket: TcpStream, kind: &Kind, state: &Arc<State>) {
+    state.connections.fetch_add(1, Ordering::Relaxed);
+    match kind {
+        Kind::Http => connections.spawn(http::serve(socket, Arc::clone(state))),
+        Kind::Tcp => connections.spawn(tcp::serve(socket)),
+        Kind::Scripted(script) => connections.spawn(script.clone().serve(socket)),
+    };
 }
 
 impl State {
@@ -178,6 +201,18 @@ impl State {
         let mut all = self.seen.lock().unwrap();
         all.push(seen);
         all.len() as u64
+    }
+
+    /// Whether the application accepts nothing new.
+    fn is_leaving(&self) -> bool {
+        *self.leaving.borrow()
+    }
+
+    /// Resolves when the application begins to leave.
+    async fn leaves(&self) {
+        let mut leaving = self.leaving.subscribe();
+        // The sender lives in `self`.
+        let _ = leaving.wait_for(|leaving| *leaving).await;
     }
 
     /// How often `key` was tried, this time included.
@@ -218,6 +253,27 @@ impl Running {
     /// The number of requests so far.
     pub fn requests(&self) -> usize {
         self.state.seen.lock().unwrap().len()
+    }
+}
+
+impl Running {
+    /// Ends as a well-behaved server does: it accepts no more, says `Connection: close` and GOAWAY,
+    /// and is gone when what runs has finished.
+    ///
+    /// # Panics
+    /// When that does not come to an end.
+    pub async fn leave(mut self) {
+        self.state.leaving.send_replace(true);
+        let pod = &self.state.pod;
+        let ended = tokio::time::timeout(SOON, &mut self.accepting).await;
+        ended.unwrap_or_else(|_| panic!("{pod}: connections stay open")).expect("no panic");
+        poll::until(&format!("{pod} leaves"), SOON, async || {
+            match Arc::strong_count(&self.state.upgraded) {
+                1 => Ok(()),
+                more => Err(format!("{} connections that were upgraded", more - 1)),
+            }
+        })
+        .await;
     }
 }
 
