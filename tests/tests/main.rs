@@ -27,6 +27,7 @@ mod protocol_websocket;
 mod push;
 mod redirected;
 mod resilience;
+mod rolling;
 mod roots;
 mod rotation;
 mod routes;
