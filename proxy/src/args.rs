@@ -158,7 +158,8 @@ pub struct Args {
     #[arg(long, env = "PILLION_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000, help_heading = "Limits", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 
-    /// Longest time between SIGTERM and the end, for requests under way to finish.
+    /// Longest time between SIGTERM and the end, for requests under way to finish. In its last 5 s,
+    /// or its second half where that is shorter, nothing new is accepted.
     #[arg(long, env = "PILLION_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", help_heading = "Limits", value_parser = duration)]
     pub drain_timeout: Duration,
 
