@@ -39,17 +39,19 @@ async fn a_pod_reaches_another_by_every_name_of_its_service() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_has_addresses_of_its_own_and_no_others_of_the_machine() {
-    let house = open(Mesh::Off, Stack::Dual).await;
-    let web = house.pod("shop/web").start().await;
-    let show = Program::find("ip", "iproute2").args(["-o", "addr", "show", "scope", "global"]);
-    let output = web.run(&show).await;
-    let lines: Vec<&str> = output.stdout.lines().collect();
-    assert_eq!(lines.len(), 2, "{output:?}");
-    for address in web.addresses().all() {
-        assert!(output.stdout.contains(&format!(" {address}/")), "{output:?}");
+    for (stack, addresses) in [(Stack::V4, 1), (Stack::Dual, 2), (Stack::V6, 1)] {
+        let house = open(Mesh::Off, stack).await;
+        let web = house.pod("shop/web").start().await;
+        let show = Program::find("ip", "iproute2").args(["-o", "addr", "show", "scope", "global"]);
+        let output = web.run(&show).await;
+        let lines: Vec<&str> = output.stdout.lines().collect();
+        assert_eq!(lines.len(), addresses, "{stack:?}: {output:?}");
+        for address in web.addresses().all() {
+            assert!(output.stdout.contains(&format!(" {address}/")), "{output:?}");
+        }
+        let whoami = web.run(&Program::find("id", "coreutils").args(["-u"])).await;
+        assert_eq!(whoami.stdout, "65534\n");
     }
-    let whoami = web.run(&Program::find("id", "coreutils").args(["-u"])).await;
-    assert_eq!(whoami.stdout, "65534\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,20 +2,39 @@
 
 use tests::house::peers::restart::{Seen, restart};
 use tests::house::peers::{compare, peer};
-use tests::house::{Mesh, Options};
+use tests::house::{Mesh, Options, Pod, Stack};
+use tests::poll::{self, SOON};
 
 /// The pair lives until the answer is judged: a failure prints the logs of both.
-async fn works(name: &str, mesh: Mesh) {
-    let pair = peer(name).open(Options { mesh, ..Options::default() }).await;
+async fn works(name: &str, mesh: Mesh, stack: Stack) {
+    let pair = peer(name).open(Options { mesh, stack, ..Options::default() }).await;
     pair.talk().await.unwrap();
+    if mesh == Mesh::On {
+        went_through_it(pair.server()).await;
+    }
+}
+
+/// What the client said came by mutual TLS, and not past the sidecars.
+async fn went_through_it(server: &Pod) {
+    const ENDED: [&str; 2] = ["pillion_requests_total", "pillion_tcp_connections_total"];
+    poll::until_true("the server's sidecar counts it", SOON, async || {
+        let (metrics, labels) =
+            (server.metrics().await, [("direction", "inbound"), ("tls", "mutual")]);
+        ENDED.iter().any(|name| metrics.sum(name, &labels) >= 1.0)
+    })
+    .await;
 }
 
 async fn directly(name: &str) {
-    works(name, Mesh::Off).await;
+    works(name, Mesh::Off, Stack::V4).await;
 }
 
 async fn through_the_mesh(name: &str) {
-    works(name, Mesh::On).await;
+    works(name, Mesh::On, Stack::V4).await;
+}
+
+async fn over_ipv6(name: &str) {
+    works(name, Mesh::On, Stack::V6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,6 +48,11 @@ async fn curl_and_nginx_speak_through_the_mesh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn curl_and_nginx_speak_through_the_mesh_over_ipv6() {
+    over_ipv6("nginx").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn grpc_in_python_speaks_directly() {
     directly("grpc").await;
 }
@@ -36,6 +60,11 @@ async fn grpc_in_python_speaks_directly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_in_python_speaks_through_the_mesh() {
     through_the_mesh("grpc").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_in_python_speaks_through_the_mesh_over_ipv6() {
+    over_ipv6("grpc").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,6 +78,11 @@ async fn psql_and_postgres_speak_through_the_mesh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn psql_and_postgres_speak_through_the_mesh_over_ipv6() {
+    over_ipv6("postgres").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn redis_speaks_directly() {
     directly("redis").await;
 }
@@ -56,6 +90,11 @@ async fn redis_speaks_directly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_speaks_through_the_mesh() {
     through_the_mesh("redis").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_speaks_through_the_mesh_over_ipv6() {
+    over_ipv6("redis").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,6 +108,11 @@ async fn nats_and_jetstream_speak_through_the_mesh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nats_and_jetstream_speak_through_the_mesh_over_ipv6() {
+    over_ipv6("nats").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pika_and_rabbitmq_speak_directly() {
     directly("rabbitmq").await;
 }
@@ -76,6 +120,11 @@ async fn pika_and_rabbitmq_speak_directly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pika_and_rabbitmq_speak_through_the_mesh() {
     through_the_mesh("rabbitmq").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pika_and_rabbitmq_speak_through_the_mesh_over_ipv6() {
+    over_ipv6("rabbitmq").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,6 +138,11 @@ async fn mariadb_speaks_through_the_mesh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mariadb_speaks_through_the_mesh_over_ipv6() {
+    over_ipv6("mariadb").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn smtp_speaks_directly() {
     directly("smtp").await;
 }
@@ -96,6 +150,11 @@ async fn smtp_speaks_directly() {
 #[tokio::test(flavor = "multi_thread")]
 async fn smtp_speaks_through_the_mesh() {
     through_the_mesh("smtp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn smtp_speaks_through_the_mesh_over_ipv6() {
+    over_ipv6("smtp").await;
 }
 
 /// A connection ends when its server is killed, the next ones fail, never in silence, and one

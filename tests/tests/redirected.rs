@@ -1,7 +1,38 @@
-//! Connections that applications open as if there were no mesh, in pods with real sidecars.
+//! Connections that applications open as if there were no mesh, in pods with real sidecars: each
+//! of it in a house of IPv4 and in one of IPv6.
+
+use std::net::SocketAddr;
 
 use tests::house::{House, Mesh, Options, Pod, Program, Stack};
 use tests::poll::{self, SOON};
+
+/// Makes two tests of each function.
+macro_rules! over_ipv4_and_ipv6 {
+    ($($test:ident,)*) => {$(
+        mod $test {
+            use tests::house::Stack;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn over_ipv4() {
+                super::$test(Stack::V4).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn over_ipv6() {
+                super::$test(Stack::V6).await;
+            }
+        }
+    )*};
+}
+
+over_ipv4_and_ipv6! {
+    a_request_to_a_cluster_ip_goes_over_mutual_tls,
+    a_server_that_speaks_first_is_heard_and_a_half_closed_connection_goes_on,
+    a_client_that_ends_and_one_that_resets_are_told_apart_by_the_server,
+    a_pod_without_a_sidecar_reaches_one_that_has_one_in_plaintext,
+    a_pod_with_a_sidecar_reaches_one_that_has_none_in_plaintext,
+    what_an_application_says_to_itself_is_not_redirected,
+}
 
 async fn open(stack: Stack) -> House {
     House::start(Options { mesh: Mesh::On, stack, ..Options::default() }).await
@@ -30,9 +61,8 @@ async fn counted(pod: &Pod, metric: &str, labels: &[(&str, &str)]) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_request_to_a_cluster_ip_goes_over_mutual_tls() {
-    let house = open(Stack::V4).await;
+async fn a_request_to_a_cluster_ip_goes_over_mutual_tls(stack: Stack) {
+    let house = open(stack).await;
     let (api, web) = http(&house).await;
     let output = web.run(&Program::curl(&["http://api.shop/"])).await;
     assert_eq!(output.stdout, "api", "{output:?}");
@@ -57,9 +87,8 @@ async fn a_request_over_ipv6_and_one_over_ipv4_go_over_mutual_tls() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_speaks_first_is_heard_and_a_half_closed_connection_goes_on() {
-    let house = open(Stack::V4).await;
+async fn a_server_that_speaks_first_is_heard_and_a_half_closed_connection_goes_on(stack: Stack) {
+    let house = open(stack).await;
     let (api, web) = echo(&house).await;
     let output = web.run(&Program::peer(&["half-close", "api:7", "one two"])).await;
     assert_eq!(output.stdout, "hello\none twobye after 7 bytes\n", "{output:?}");
@@ -67,9 +96,8 @@ async fn a_server_that_speaks_first_is_heard_and_a_half_closed_connection_goes_o
     counted(&api, "pillion_tcp_connections_total", &labels).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_ends_and_one_that_resets_are_told_apart_by_the_server() {
-    let house = open(Stack::V4).await;
+async fn a_client_that_ends_and_one_that_resets_are_told_apart_by_the_server(stack: Stack) {
+    let house = open(stack).await;
     let (api, web) = echo(&house).await;
     for (client, end) in [("half-close", "closed"), ("reset", "reset")] {
         let before = api.app_log().lines().count();
@@ -84,9 +112,8 @@ async fn a_client_that_ends_and_one_that_resets_are_told_apart_by_the_server() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pod_without_a_sidecar_reaches_one_that_has_one_in_plaintext() {
-    let house = open(Stack::V4).await;
+async fn a_pod_without_a_sidecar_reaches_one_that_has_one_in_plaintext(stack: Stack) {
+    let house = open(stack).await;
     let app = Program::peer(&["http", "8080", "api"]);
     let api = house.pod("shop/api").port(80, 8080).app(app).start().await;
     let outside = house.pod("shop/outside").without_sidecar().start().await;
@@ -95,9 +122,8 @@ async fn a_pod_without_a_sidecar_reaches_one_that_has_one_in_plaintext() {
     counted(&api, "pillion_requests_total", &labels).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pod_with_a_sidecar_reaches_one_that_has_none_in_plaintext() {
-    let house = open(Stack::V4).await;
+async fn a_pod_with_a_sidecar_reaches_one_that_has_none_in_plaintext(stack: Stack) {
+    let house = open(stack).await;
     let app = Program::peer(&["http", "8080", "old"]);
     let old = house.pod("shop/old").port(80, 8080).app(app).without_sidecar().start();
     let (_old, web) = tokio::join!(Box::pin(old), Box::pin(house.pod("shop/web").start()));
@@ -106,12 +132,11 @@ async fn a_pod_with_a_sidecar_reaches_one_that_has_none_in_plaintext() {
     counted(&web, "pillion_requests_total", &labels).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_an_application_says_to_itself_is_not_redirected() {
-    let house = open(Stack::V4).await;
+async fn what_an_application_says_to_itself_is_not_redirected(stack: Stack) {
+    let house = open(stack).await;
     let (api, _web) = http(&house).await;
-    let own = format!("{}:8080", api.addresses().v4);
-    for host in ["127.0.0.1:8080", own.as_str()] {
+    let own = SocketAddr::new(api.addresses().first, 8080).to_string();
+    for host in ["127.0.0.1:8080", "[::1]:8080", &own] {
         assert_eq!(api.get(&format!("http://{host}/")).await.unwrap().text(), "api", "{host}");
     }
     let metrics = api.metrics().await;

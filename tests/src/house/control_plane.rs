@@ -41,7 +41,7 @@ impl ControlPlane {
         let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
         let program = Program::at(&bins().control_plane)
             .args(["--config-dir", &path(&house.path("config")), "--state-dir", &path(&state)])
-            .args(["--address", &SocketAddr::new(addresses.v4.into(), API_PORT).to_string()])
+            .args(["--address", &SocketAddr::new(addresses.first, API_PORT).to_string()])
             .args(["--admin-address", &admin()])
             .args(["--trust-domain", TRUST_DOMAIN]);
         let command = program.within(namespace.name(), &home);
@@ -54,7 +54,7 @@ impl ControlPlane {
 
     /// Where sidecars find it.
     pub(super) fn api(&self) -> SocketAddr {
-        SocketAddr::new(self.addresses.v4.into(), API_PORT)
+        SocketAddr::new(self.addresses.first, API_PORT)
     }
 
     /// A join token for a service account.

@@ -25,7 +25,7 @@ fn service(service: &Service) -> String {
          \x20 ipFamilies: [{}]\n\
          \x20 selector: {{app: {name}}}\n\
          \x20 ports:\n",
-        addresses.v4,
+        addresses.first,
         list(ips.iter().map(|ip| format!("'{ip}'"))),
         list(families.iter().map(|ip| family(*ip).to_owned())),
     );
@@ -89,7 +89,7 @@ fn pod(pod: &Member) -> String {
          \x20 podIPs: [{}]\n\
          \x20 conditions: [{{type: Ready, status: 'True'}}]\n\
          ---\n",
-        addresses.v4,
+        addresses.first,
         list(addresses.all().iter().map(|ip| format!("{{ip: '{ip}'}}"))),
     )
 }

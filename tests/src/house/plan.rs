@@ -2,15 +2,15 @@
 //!
 //! Every house has the same ranges, for nothing of it is reachable from outside.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// The addresses of one pod or one Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Addresses {
-    /// IPv4.
-    pub v4: Ipv4Addr,
+    /// The primary one.
+    pub first: IpAddr,
     /// IPv6, in a house that has both.
-    pub v6: Option<Ipv6Addr>,
+    pub second: Option<IpAddr>,
 }
 
 /// The IP versions of a house.
@@ -21,9 +21,11 @@ pub enum Stack {
     V4,
     /// Both, and most clients try IPv6 first.
     Dual,
+    /// IPv6 only; loopback has both versions, as everywhere.
+    V6,
 }
 
-/// The range of the ClusterIPs, which no interface has.
+/// The ranges of the ClusterIPs, which no interface has: IPv4 and IPv6.
 pub(super) const SERVICE_RANGES: [&str; 2] = ["10.96.0.0/12", "fd00:96::/112"];
 
 const HUB: u16 = 1;
@@ -70,25 +72,39 @@ pub(super) struct Member {
 impl Addresses {
     /// All of them, the primary first.
     pub fn all(&self) -> Vec<IpAddr> {
-        [self.v4.into()].into_iter().chain(self.v6.map(Into::into)).collect()
+        [self.first].into_iter().chain(self.second).collect()
+    }
+
+    /// The number of the pod or the Service, which all of its addresses end with.
+    pub(super) fn number(self) -> u16 {
+        match self.first {
+            IpAddr::V4(v4) => {
+                let [.., high, low] = v4.octets();
+                u16::from_be_bytes([high, low])
+            }
+            IpAddr::V6(v6) => v6.segments()[7],
+        }
     }
 }
 
 impl Stack {
     fn pod(self, host: u16) -> Addresses {
-        let [_, low] = host.to_be_bytes();
-        let v6 = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, host);
-        Addresses { v4: Ipv4Addr::new(10, 77, 0, low), v6: self.both(v6) }
+        self.numbered(77, 0x77, host)
     }
 
     fn service(self, index: u16) -> Addresses {
-        let [high, low] = index.to_be_bytes();
-        let v6 = Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, index);
-        Addresses { v4: Ipv4Addr::new(10, 96, high, low), v6: self.both(v6) }
+        self.numbered(96, 0x96, index)
     }
 
-    fn both(self, v6: Ipv6Addr) -> Option<Ipv6Addr> {
-        (self == Self::Dual).then_some(v6)
+    fn numbered(self, v4: u8, v6: u16, number: u16) -> Addresses {
+        let [high, low] = number.to_be_bytes();
+        let v4 = IpAddr::from([10, v4, high, low]);
+        let v6 = IpAddr::from([0xfd00, v6, 0, 0, 0, 0, 0, number]);
+        match self {
+            Self::V4 => Addresses { first: v4, second: None },
+            Self::Dual => Addresses { first: v4, second: Some(v6) },
+            Self::V6 => Addresses { first: v6, second: None },
+        }
     }
 }
 
@@ -177,9 +193,22 @@ mod tests {
 
     #[test]
     fn no_two_pods_have_one_address() {
-        let mut plan = Plan::new(Stack::V4);
-        let (one, two) = (plan.next(), plan.next());
-        assert_ne!(one, two);
-        assert_eq!(one.all().len(), 1);
+        for (stack, addresses) in [(Stack::V4, 1), (Stack::Dual, 2), (Stack::V6, 1)] {
+            let mut plan = Plan::new(stack);
+            let (one, two) = (plan.next(), plan.next());
+            assert_ne!(one.first, two.first);
+            assert_ne!(one.number(), two.number());
+            assert_eq!(one.all().len(), addresses, "{stack:?}");
+        }
+    }
+
+    #[test]
+    fn a_house_of_ipv6_names_no_address_of_ipv4_but_loopback() {
+        let mut plan = Plan::new(Stack::V6);
+        plan.declare("shop", "api", Port { number: 80, target: 8080 });
+        let hosts = plan.hosts("shop");
+        let lines: Vec<&str> = hosts.lines().map(str::trim_end).skip(2).collect();
+        assert_eq!(lines, ["fd00:96::1 api.shop.svc.cluster.local api.shop api"]);
+        assert!(plan.next().first.is_ipv6());
     }
 }

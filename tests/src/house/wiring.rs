@@ -7,9 +7,6 @@ use super::namespace::{Namespace, ip};
 use super::plan::{Plan, SERVICE_RANGES, Stack};
 use super::rules;
 
-/// Lengths of the network of pods, IPv4 and IPv6.
-const PREFIXES: [u8; 2] = [24, 64];
-
 /// The bridge in a namespace of its own. It is every pod's way out, and refuses at once what no
 /// rule in the pod has taken: a ClusterIP leads nowhere by itself. (A route that is `unreachable`
 /// would refuse as well, but by ICMP, which a socket that is still connecting may only believe at
@@ -19,7 +16,9 @@ pub(super) async fn hub(name: String, stack: Stack, files: &Path) -> Namespace {
     let mut lines = String::from("link add bridge type bridge mcast_snooping 0\n");
     lines += &addresses(Plan::hub(stack), "bridge");
     lines += "link set bridge up\n";
-    for (range, _) in SERVICE_RANGES.into_iter().zip(Plan::hub(stack).all()) {
+    for address in Plan::hub(stack).all() {
+        let [v4, v6] = SERVICE_RANGES;
+        let range = if address.is_ipv4() { v4 } else { v6 };
         lines += &format!("route add {range} dev bridge\n");
     }
     ip(Some(hub.name()), &lines).await;
@@ -33,7 +32,7 @@ pub(super) async fn hub(name: String, stack: Stack, files: &Path) -> Namespace {
 /// A namespace with a cable to the bridge.
 pub(super) async fn join(hub: &Namespace, name: String, own: Addresses, stack: Stack) -> Namespace {
     let pod = Namespace::create(name).await;
-    let [_, _, _, host] = own.v4.octets();
+    let host = own.number();
     let (inside, outside) = (pod.name(), hub.name());
     let cable = format!("link add eth0 netns {inside} type veth peer pod{host} netns {outside}\n");
     ip(None, &cable).await;
@@ -50,9 +49,9 @@ pub(super) async fn join(hub: &Namespace, name: String, own: Addresses, stack: S
 
 /// Without `nodad` an IPv6 address could not be used for its first second.
 fn addresses(addresses: Addresses, device: &str) -> String {
-    let of = addresses.all().into_iter().zip(PREFIXES);
-    of.map(|(address, prefix)| {
-        let flag = if address.is_ipv6() { " nodad" } else { "" };
+    let all = addresses.all().into_iter();
+    all.map(|address| {
+        let (prefix, flag) = if address.is_ipv4() { (24, "") } else { (64, " nodad") };
         format!("addr add {address}/{prefix} dev {device}{flag}\n")
     })
     .collect()
