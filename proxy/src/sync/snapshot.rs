@@ -15,14 +15,21 @@ use super::discovery::Wanted;
 /// that makes names up costs a bound amount of memory.
 const MAX_ABSENT: usize = 1024;
 
+/// Names, and addresses, that are asked for and not answered yet; what comes on top of them is not
+/// asked for now. While the control plane is away nothing else would bound what is made up, and it
+/// refuses a sidecar that comes back with too much.
+const MAX_AWAITED: usize = 1024;
+
 /// Resources and subscriptions, kept over all streams.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     resources: Resources,
     versions: BTreeMap<Key, String>,
     subscribed: BTreeSet<ServiceName>,
+    awaited: BTreeSet<ServiceName>,
     absent_in_order: VecDeque<ServiceName>,
     addresses: BTreeSet<IpAddr>,
+    awaited_addresses: BTreeSet<IpAddr>,
     nobody_in_order: VecDeque<IpAddr>,
 }
 
@@ -43,11 +50,14 @@ impl Snapshot {
         &self.resources
     }
 
-    /// Adds a subscription; says whether it is new.
+    /// Adds a subscription; says whether the control plane is to be told of it: it is new, and
+    /// there is room for it.
     pub(super) fn subscribe(&mut self, wanted: Wanted) -> bool {
         match wanted {
-            Wanted::Service(name) => self.subscribed.insert(name),
-            Wanted::Address(address) => self.addresses.insert(address),
+            Wanted::Service(name) => ask(&mut self.subscribed, &mut self.awaited, name),
+            Wanted::Address(address) => {
+                ask(&mut self.addresses, &mut self.awaited_addresses, address)
+            }
         }
     }
 
@@ -77,6 +87,7 @@ impl Snapshot {
         for message in update.resources {
             let kind = wire::resource::kind_of(&message);
             let (name, version) = (message.name.clone(), message.version.clone());
+            self.answered(kind, &name);
             match wire::resource::decode(message) {
                 Ok(resource) => self.put(resource),
                 Err(error) => applied.rejected.push(proto::Rejected {
@@ -89,6 +100,7 @@ impl Snapshot {
         }
         for removed in update.removed {
             if let Some(kind) = Kind::decode(removed.kind) {
+                self.answered(Some(kind), &removed.name);
                 self.remove(&Key::new(kind, removed.name));
             }
         }
@@ -104,6 +116,15 @@ impl Snapshot {
             applied.unsubscribed_addresses.push(address);
         }
         applied
+    }
+
+    /// The control plane has said something of it, if only what cannot be read.
+    fn answered(&mut self, kind: Option<Kind>, name: &str) {
+        match (kind, name.parse(), name.parse()) {
+            (Some(Kind::Service), Ok(name), _) => self.awaited.remove(&name),
+            (Some(Kind::Address), _, Ok(address)) => self.awaited_addresses.remove(&address),
+            _ => false,
+        };
     }
 
     fn put(&mut self, resource: Resource) {
@@ -158,6 +179,14 @@ impl Snapshot {
             self.nobody_in_order.push_back(address);
         }
     }
+}
+
+fn ask<T: Ord + Clone>(subscribed: &mut BTreeSet<T>, awaited: &mut BTreeSet<T>, wanted: T) -> bool {
+    if awaited.len() >= MAX_AWAITED || subscribed.contains(&wanted) {
+        return false;
+    }
+    subscribed.insert(wanted.clone());
+    awaited.insert(wanted)
 }
 
 /// What is remembered no more, the oldest first.
@@ -230,5 +259,27 @@ mod tests {
         assert_eq!(unsubscribed.len(), 10);
         assert_eq!(unsubscribed[0], name("shop/x0"));
         assert_eq!(snapshot.subscriptions().len(), MAX_ABSENT);
+    }
+
+    #[test]
+    fn what_nobody_answers_costs_a_bound_amount_and_answers_make_room() {
+        let mut snapshot = Snapshot::default();
+        let wanted = |number| Wanted::Service(name(&format!("shop/x{number}")));
+        for number in 0..MAX_AWAITED {
+            assert!(snapshot.subscribe(wanted(number)));
+        }
+        assert!(!snapshot.subscribe(wanted(MAX_AWAITED)));
+        assert_eq!(snapshot.subscriptions().len(), MAX_AWAITED);
+        assert!(snapshot.subscribe(Wanted::Address([10, 0, 0, 1].into())), "that is another bound");
+        let mut unreadable = service("shop/x2");
+        if let Some(proto::resource::Body::Service(body)) = &mut unreadable.body {
+            body.addresses.push("not an address".into());
+        }
+        let resources = vec![service("shop/x0"), unreadable];
+        assert_eq!(snapshot.apply(update(resources, vec![removed("shop/x1")])).rejected.len(), 1);
+        for number in MAX_AWAITED..MAX_AWAITED + 3 {
+            assert!(snapshot.subscribe(wanted(number)), "{number}");
+        }
+        assert!(!snapshot.subscribe(wanted(MAX_AWAITED + 3)));
     }
 }
