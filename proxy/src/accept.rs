@@ -145,8 +145,8 @@ async fn listen(
     }
 }
 
-/// Accepts for ever. At the bound, and without descriptors, new connections wait in the kernel
-/// and those there are notice nothing.
+/// Accepts for ever. At the bound one connection waits here, the others in the kernel, as all do
+/// without descriptors; those there are notice nothing.
 async fn accept(
     mesh: &Mesh,
     port: Port,
@@ -155,11 +155,12 @@ async fn accept(
     room: &Arc<Semaphore>,
 ) {
     loop {
-        // The semaphore is never closed; a permit always comes.
-        let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
         let accepted = listener.accept().await.and_then(|(socket, _)| socket.into_std());
         match accepted {
             Ok(socket) => {
+                // Only now: a port where nobody comes must not keep a place from the others. The
+                // semaphore is never closed; a permit always comes.
+                let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
                 hand_over(desks, Accepted { port, socket, permit, running: mesh.drain.run() });
             }
             Err(error) => {
