@@ -21,6 +21,7 @@ pub mod bins;
 pub mod body;
 pub mod client;
 pub mod envoy;
+pub mod frames;
 pub mod grpc;
 pub mod hole;
 pub mod house;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 
 use crate::poll;
 
@@ -92,14 +92,27 @@ impl Process {
         std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it runs").count()
     }
 
-    /// Bounds the number of its descriptors from now on; those above stay open.
+    /// The memory of its own that is in RAM (`VmRSS`), in bytes.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("kB");
+        1024 * kibibytes.parse::<usize>().expect("a number")
+    }
+
+    /// Bounds the number of its descriptors from now on; those above stay open. A privileged test
+    /// may raise the bound as well.
     ///
     /// # Panics
     /// When the kernel refuses.
     pub fn limit_descriptors(&self, most: u64) {
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
         let pid = Pid::from_child(&self.child);
-        prlimit(Some(pid), Resource::Nofile, limit).expect("a lower limit");
+        prlimit(Some(pid), Resource::Nofile, limit).expect("a limit that is allowed");
     }
 
     /// `kill -9`, and waits until it is gone.
@@ -132,6 +145,19 @@ impl Drop for Process {
         } else if let Some(defect) = defect {
             panic!("{} has panicked: {defect}", self.name);
         }
+    }
+}
+
+/// Lets the test's own process have as many descriptors, where it may have fewer.
+///
+/// # Panics
+/// When it is not allowed to.
+pub fn raise_own_descriptors(least: u64) {
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_some_and(|most| most < least) {
+        let maximum = now.maximum.map(|most| most.max(least));
+        let limit = Rlimit { current: Some(least), maximum };
+        setrlimit(Resource::Nofile, limit).expect("a limit that is allowed");
     }
 }
 

@@ -1,0 +1,182 @@
+//! Bounds of a connection in HTTP/2.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use tests::frames::{self, Ended, Frame, PING, RST_STREAM, Reader, Writer};
+use tests::poll::SOON;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::row::{Door, Row, Scene, What};
+
+const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// Streams that a client may have at the same time.
+const MOST_STREAMS: u32 = 100;
+
+/// What a sidecar may hold of a response that nobody reads: two buffers of 256 KiB for what comes
+/// from an application in HTTP/1.1, the larger case, and one of 64 KiB for what goes out.
+const HELD: usize = (2 * 256 + 64) * 1024;
+
+/// What it may hold besides.
+const SLACK: usize = 8 << 20;
+
+pub(crate) async fn rows() -> Vec<Row> {
+    let scene = Scene::open().await;
+    let mut rows = Vec::new();
+    for door in [Door::Client, Door::Server] {
+        rows.push(too_many(&scene, door).await);
+        rows.push(flood(&scene, door, &PINGS).await);
+        rows.push(flood(&scene, door, &RESETS).await);
+    }
+    // Each in a mesh of its own: a process gives memory back late.
+    for version in [1, 2] {
+        for door in [Door::Client, Door::Server] {
+            rows.push(stalled(version, door).await);
+        }
+    }
+    rows
+}
+
+/// The streams beyond the bound are refused, the others are answered.
+async fn too_many(scene: &Scene, door: Door) -> Row {
+    const MORE: u32 = 50;
+    let mut watch = scene.watch(door).await;
+    let (mut reader, mut writer) = frames::connect(scene.address(door)).await.unwrap();
+    for _ in 0..MOST_STREAMS + MORE {
+        writer.get("api.shop", "/delay/2000").await.unwrap();
+    }
+    let mut ended = HashMap::new();
+    while ended.len() < (MOST_STREAMS + MORE) as usize {
+        let frame = next(&mut reader).await;
+        writer.acknowledge(&frame).await.unwrap();
+        if let Some(end) = frame.ends() {
+            ended.insert(frame.stream, end);
+            watch.measure();
+        }
+    }
+    for at in 0..MOST_STREAMS + MORE {
+        let beyond = at >= MOST_STREAMS;
+        let expected = if beyond { Ended::Reset(REFUSED_STREAM) } else { Ended::Answered };
+        assert_eq!(ended[&(2 * at + 1)], expected, "stream {}", 2 * at + 1);
+    }
+    let what = What {
+        bound: "streams of a connection, 100",
+        how: "150 requests at once on one connection".to_owned(),
+        saw: "RST_STREAM with REFUSED_STREAM for 50, and 100 answers".to_owned(),
+    };
+    watch.end(what).await
+}
+
+async fn next(reader: &mut Reader) -> Frame {
+    timeout(SOON, reader.frame()).await.expect("a frame").expect("the connection is there")
+}
+
+/// One who sends too much of what moves nothing.
+struct Flood {
+    bound: &'static str,
+    how: &'static str,
+    times: usize,
+    one: fn(&mut Writer) -> Vec<u8>,
+}
+
+const PINGS: Flood = Flood {
+    bound: "frames that move nothing, 10,000 at once",
+    how: "20,000 PINGs at once",
+    times: 20_000,
+    one: |_| frames::frame(PING, 0, 0, &[0; 8]),
+};
+
+const RESETS: Flood = Flood {
+    bound: "requests reset at once, 500 beyond every second one",
+    how: "5,000 requests, each reset at once",
+    times: 5_000,
+    one: |writer| {
+        let (stream, request) = writer.request("api.shop", "/delay/60000");
+        [request, frames::frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())].concat()
+    },
+};
+
+/// The whole connection ends, and is told why.
+async fn flood(scene: &Scene, door: Door, flood: &Flood) -> Row {
+    let mut watch = scene.watch(door).await;
+    let (mut reader, mut writer) = frames::connect(scene.address(door)).await.unwrap();
+    let sending = async {
+        // As long as anybody takes it.
+        for _ in 0..flood.times {
+            let one = (flood.one)(&mut writer);
+            if writer.bytes(&one).await.is_err() {
+                return;
+            }
+        }
+    };
+    let (ended, ()) = tokio::join!(timeout(SOON, reader.ended(0)), sending);
+    assert_eq!(ended, Ok(Ended::Connection(Some(ENHANCE_YOUR_CALM))), "{}", flood.bound);
+    watch.measure();
+    let saw = "GOAWAY with ENHANCE_YOUR_CALM (11), closed".to_owned();
+    watch.end(What { bound: flood.bound, how: flood.how.to_owned(), saw }).await
+}
+
+/// Readers of HTTP/1.1 on a connection each, or of HTTP/2 on streams of one connection.
+enum Readers {
+    Http1(#[allow(dead_code)] Vec<TcpStream>),
+    Http2(#[allow(dead_code)] Box<(Reader, Writer)>),
+}
+
+/// A hundred readers who take nothing of 64 MiB each.
+async fn stalled(version: u8, door: Door) -> Row {
+    const READERS: usize = 100;
+    const PATH: &str = "/download/67108864";
+    let scene = Scene::open().await;
+    let mut watch = scene.watch(door).await;
+    let proxy = scene.shop.web.proxy();
+    let before = scene.shop.api.app().requests();
+    let readers = match version {
+        1 => {
+            let mut sockets = Vec::new();
+            for _ in 0..READERS {
+                let mut socket = TcpStream::connect(proxy).await.unwrap();
+                let head = format!("GET {PATH} HTTP/1.1\r\nhost: api.shop\r\n\r\n");
+                tokio::io::AsyncWriteExt::write_all(&mut socket, head.as_bytes()).await.unwrap();
+                sockets.push(socket);
+            }
+            Readers::Http1(sockets)
+        }
+        _ => {
+            let (reader, mut writer) = frames::connect(proxy).await.unwrap();
+            for _ in 0..READERS {
+                writer.get("api.shop", PATH).await.unwrap();
+            }
+            Readers::Http2(Box::new((reader, writer)))
+        }
+    };
+    tests::poll::until_true("the application has them all", SOON, async || {
+        let asked = scene.shop.api.app().seen().into_iter().skip(before);
+        asked.filter(|seen| seen.path == PATH).count() == READERS
+    })
+    .await;
+    until_settled(&mut watch).await;
+    let how = format!("100 readers in HTTP/{version} who take nothing of 64 MiB each");
+    let saw = "waits; what is not read stays with the application".to_owned();
+    let row = watch.end(What { bound: "a response that nobody reads", how, saw }).await;
+    assert!(row.grown() < READERS * HELD + SLACK, "{row}");
+    drop(readers);
+    row
+}
+
+/// Waits until the sidecar holds no more than before for a second.
+async fn until_settled(watch: &mut super::row::Watch<'_>) {
+    let (mut most, mut since) = (0, Instant::now());
+    let begun = Instant::now();
+    while since.elapsed() < Duration::from_secs(1) {
+        assert!(begun.elapsed() < SOON, "its memory grows without end");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = watch.measure();
+        if now > most + (1 << 20) {
+            (most, since) = (now, Instant::now());
+        }
+    }
+}
