@@ -249,8 +249,8 @@ async fn idle() -> Row {
     watch.measure();
     assert!(clients.try_join_next().is_none(), "no idle connection is closed");
     let what = What {
-        bound: "idle connections, `--max-connections`",
-        how: format!("{CLIENTS} idle connections in HTTP/2"),
+        bound: "idle connections",
+        how: format!("{CLIENTS} in HTTP/2, with a higher `--max-connections`"),
         saw: "nothing".to_owned(),
     };
     let row = watch.end(what).await;

@@ -1,14 +1,16 @@
 //! Bounds of a connection in HTTP/2.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tests::frames::{self, Ended, Frame, PING, RST_STREAM, Reader, Writer};
-use tests::poll::SOON;
+use tests::poll::{self, SOON};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::row::{Door, Row, Scene, What};
+use super::row::{Door, Row, Scene, Watch, What};
 
 const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
@@ -121,45 +123,48 @@ async fn flood(scene: &Scene, door: Door, flood: &Flood) -> Row {
 }
 
 /// Readers of HTTP/1.1 on a connection each, or of HTTP/2 on streams of one connection.
+#[expect(dead_code, reason = "what is in it is only kept open")]
 enum Readers {
-    Http1(#[allow(dead_code)] Vec<TcpStream>),
-    Http2(#[allow(dead_code)] Box<(Reader, Writer)>),
+    Http1(Vec<TcpStream>),
+    Http2(Box<(Reader, Writer)>),
+}
+
+/// Asks for 64 MiB a hundred times.
+const READERS: usize = 100;
+const LARGE: &str = "/download/67108864";
+
+impl Readers {
+    async fn open(version: u8, proxy: SocketAddr) -> Self {
+        if version == 2 {
+            let (reader, mut writer) = frames::connect(proxy).await.unwrap();
+            for _ in 0..READERS {
+                writer.get("api.shop", LARGE).await.unwrap();
+            }
+            return Self::Http2(Box::new((reader, writer)));
+        }
+        let mut sockets = Vec::new();
+        for _ in 0..READERS {
+            let mut socket = TcpStream::connect(proxy).await.unwrap();
+            let head = format!("GET {LARGE} HTTP/1.1\r\nhost: api.shop\r\n\r\n");
+            socket.write_all(head.as_bytes()).await.unwrap();
+            sockets.push(socket);
+        }
+        Self::Http1(sockets)
+    }
 }
 
 /// A hundred readers who take nothing of 64 MiB each.
 async fn stalled(version: u8, door: Door) -> Row {
-    const READERS: usize = 100;
-    const PATH: &str = "/download/67108864";
     let scene = Scene::open().await;
     let mut watch = scene.watch(door).await;
-    let proxy = scene.shop.web.proxy();
-    let before = scene.shop.api.app().requests();
-    let readers = match version {
-        1 => {
-            let mut sockets = Vec::new();
-            for _ in 0..READERS {
-                let mut socket = TcpStream::connect(proxy).await.unwrap();
-                let head = format!("GET {PATH} HTTP/1.1\r\nhost: api.shop\r\n\r\n");
-                tokio::io::AsyncWriteExt::write_all(&mut socket, head.as_bytes()).await.unwrap();
-                sockets.push(socket);
-            }
-            Readers::Http1(sockets)
-        }
-        _ => {
-            let (reader, mut writer) = frames::connect(proxy).await.unwrap();
-            for _ in 0..READERS {
-                writer.get("api.shop", PATH).await.unwrap();
-            }
-            Readers::Http2(Box::new((reader, writer)))
-        }
-    };
-    tests::poll::until_true("the application has them all", SOON, async || {
-        let asked = scene.shop.api.app().seen().into_iter().skip(before);
-        asked.filter(|seen| seen.path == PATH).count() == READERS
+    let readers = Readers::open(version, scene.shop.web.proxy()).await;
+    poll::until_true("the application has them all", SOON, async || {
+        let seen = scene.shop.api.app().seen();
+        seen.iter().filter(|seen| seen.path == LARGE).count() == READERS
     })
     .await;
     until_settled(&mut watch).await;
-    let how = format!("100 readers in HTTP/{version} who take nothing of 64 MiB each");
+    let how = format!("{READERS} readers in HTTP/{version} who take nothing of 64 MiB each");
     let saw = "waits; what is not read stays with the application".to_owned();
     let row = watch.end(What { bound: "a response that nobody reads", how, saw }).await;
     assert!(row.grown() < READERS * HELD + SLACK, "{row}");
@@ -168,7 +173,7 @@ async fn stalled(version: u8, door: Door) -> Row {
 }
 
 /// Waits until the sidecar holds no more than before for a second.
-async fn until_settled(watch: &mut super::row::Watch<'_>) {
+async fn until_settled(watch: &mut Watch<'_>) {
     let (mut most, mut since) = (0, Instant::now());
     let begun = Instant::now();
     while since.elapsed() < Duration::from_secs(1) {
