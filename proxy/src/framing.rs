@@ -60,6 +60,15 @@ impl Framing {
         matches!(self.part, Part::ChunkSize | Part::Chunk(_) | Part::ChunkEnd | Part::Trailer)
     }
 
+    /// Whether a head has begun and is not whole yet.
+    pub const fn is_in_head(&self) -> bool {
+        match self.part {
+            Part::RequestLine => !self.line.is_empty(),
+            Part::Field => true,
+            _ => false,
+        }
+    }
+
     /// Goes on with the bytes that came.
     ///
     /// # Errors

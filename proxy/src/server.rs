@@ -30,6 +30,11 @@ pub const MAX_FIELDS: usize = 256;
 /// Longest time for a client to send a head (HTTP/1), and from accept to the first byte.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a client of HTTP/1 may keep a connection without a request: longer than most clients
+/// do, for one that is closed as its next request is sent has lost it. What has begun has
+/// [`HEAD_TIMEOUT`].
+pub const KEEP_ALIVE: Duration = Duration::from_secs(300);
+
 /// Streams that a peer may open at the same time on one HTTP/2 connection.
 pub const MAX_STREAMS: u32 = 100;
 
@@ -111,7 +116,7 @@ where
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(KEEP_ALIVE)
         .max_headers(MAX_FIELDS)
         .max_header_size(MAX_HEAD)
         .max_buf_size(2 * MAX_HEAD)

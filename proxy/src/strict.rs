@@ -14,7 +14,9 @@ use http::{Method, Request};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::framing::Framing;
+use crate::idle::Idle;
 use crate::layer::writes_pass;
+use crate::server::HEAD_TIMEOUT;
 
 /// What hyper reads in place of a bad head; it is allowed nowhere in one.
 const POISON: &[u8] = b"\0\r\n\r\n";
@@ -25,12 +27,24 @@ pub struct Strict<I> {
     io: I,
     framing: Framing,
     refused: bool,
+    head: Idle,
 }
 
 impl<I> Strict<I> {
     /// Judges what is read from `io`, from the first byte of a request on.
     pub fn new(io: I) -> Self {
-        Self { io, framing: Framing::default(), refused: false }
+        Self { io, framing: Framing::default(), refused: false, head: Idle::new(HEAD_TIMEOUT) }
+    }
+
+    /// Nothing has come: a head that has begun must be whole in time, and nothing else is in a
+    /// hurry here. A client that keeps its connection for the next request has not begun one.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.framing.is_in_head() {
+            return Poll::Pending;
+        }
+        ready!(self.head.poll(cx));
+        let late = format!("a head that is not whole after {HEAD_TIMEOUT:?}");
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, late)))
     }
 
     /// What is read instead of the bytes refused.
@@ -69,10 +83,15 @@ impl<I: AsyncRead + Unpin> AsyncRead for Strict<I> {
             return Poll::Ready(this.refusal(buf));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        let Err(good) = this.framing.judge(&buf.filled()[before..]) else {
-            return Poll::Ready(Ok(()));
-        };
+        match Pin::new(&mut this.io).poll_read(cx, buf) {
+            Poll::Pending => return this.wait(cx),
+            Poll::Ready(read) => read?,
+        }
+        let judged = this.framing.judge(&buf.filled()[before..]);
+        if !this.framing.is_in_head() {
+            this.head.moved();
+        }
+        let Err(good) = judged else { return Poll::Ready(Ok(())) };
         this.refused = true;
         buf.set_filled(before + good);
         if good > 0 { Poll::Ready(Ok(())) } else { Poll::Ready(this.refusal(buf)) }

@@ -226,6 +226,34 @@ fn silent_and_slow_clients_are_closed() {
 }
 
 #[test]
+fn a_connection_may_rest_between_two_requests_and_not_within_one() {
+    let mut control_plane = ControlPlane::start();
+    let origin = Origin::friendly([127, 10, 14, 2]);
+    let (sidecar, _stream) = Sidecar::before(&mut control_plane, &origin);
+    let resting: Vec<_> = [sidecar.outbound(), sidecar.inbound()]
+        .into_iter()
+        .map(|port| {
+            std::thread::spawn(move || {
+                let mut socket = raw::connect(port);
+                for rest in [11, 0] {
+                    socket.write_all(get("").as_bytes()).unwrap();
+                    let answer = raw::read(&mut socket);
+                    assert_eq!((answer.statuses(), answer.closed), (vec![200], false), "{port}");
+                    std::thread::sleep(Duration::from_secs(rest));
+                }
+                socket.write_all(b"GET /x HTTP/1.1\r\nho").unwrap();
+                let answer = raw::read(&mut socket);
+                let what = describe(33, port, b"half a head", &answer);
+                assert!(answer.closed && !answer.statuses().contains(&200), "{what}");
+            })
+        })
+        .collect();
+    for thread in resting {
+        thread.join().unwrap();
+    }
+}
+
+#[test]
 fn bytes_that_an_application_may_take_for_http_are_judged_as_http() {
     let mut control_plane = ControlPlane::start();
     let origin = Origin::friendly([127, 10, 9, 2]);
