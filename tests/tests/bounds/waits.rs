@@ -176,7 +176,7 @@ async fn descriptors() -> Row {
     assert!(web.metrics().await.sum("pillion_accept_errors_total", &[]) >= 1.0);
     let what = What {
         bound: "descriptors (`RLIMIT_NOFILE`)",
-        how: "512 connections, and 256 descriptors".to_owned(),
+        how: "512 connections, and 256 descriptors from one moment to the next".to_owned(),
         saw: "waits in the kernel; 200 as soon as others have ended".to_owned(),
     };
     watch.end(what).await
@@ -204,9 +204,9 @@ async fn silence() -> Vec<Row> {
             &scene,
             Door::Client,
             outbound,
-            "time between two requests in HTTP/1.1, 10 s",
-            "connections that say nothing after an answer",
-            "GET /x HTTP/1.1\r\nhost: api.shop\r\n\r\n",
+            "time for a head, 10 s",
+            "connections in HTTP/1.1 with half a head after an answer",
+            "GET /x HTTP/1.1\r\nhost: api.shop\r\n\r\nGET /x",
         )
         .await,
     ]
