@@ -228,7 +228,7 @@ fn silent_and_slow_clients_are_closed() {
 #[test]
 fn a_connection_may_rest_between_two_requests_and_not_within_one() {
     let mut control_plane = ControlPlane::start();
-    let origin = Origin::friendly([127, 10, 14, 2]);
+    let origin = Origin::friendly([127, 10, 19, 2]);
     let (sidecar, _stream) = Sidecar::before(&mut control_plane, &origin);
     let resting: Vec<_> = [sidecar.outbound(), sidecar.inbound()]
         .into_iter()
