@@ -102,8 +102,10 @@ where
 {
     let (io, reset) = Resettable::new(io);
     let service = service_fn(|mut request: Request<Incoming>| {
-        request.extensions_mut().insert(reset.clone());
         let (last, connect) = (may_leave_http(&request), *request.method() == Method::CONNECT);
+        if last {
+            request.extensions_mut().insert(reset.clone());
+        }
         let response = handle(request.map(Received::Http1));
         async move {
             let mut response = response.await;

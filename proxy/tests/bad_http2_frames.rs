@@ -107,12 +107,9 @@ fn shapes() -> Vec<Case> {
     ]
 }
 
-/// Frames at a time when they are wrong; stream 3 is the next one.
-fn times(fields: &[u8]) -> Vec<Case> {
+/// Frames on streams that are not there; stream 3 is the next one.
+fn of_no_stream(fields: &[u8]) -> Vec<Case> {
     let end = END_HEADERS | END_STREAM;
-    let whole = frame(HEADERS, end, 3, fields);
-    let begun = frame(HEADERS, END_STREAM, 3, fields);
-    let goes_on = frame(HEADERS, END_HEADERS, 3, fields);
     vec![
         ends("5.1 DATA on an idle stream", &[PROTOCOL, STREAM_CLOSED], frame(DATA, 0, 5, b"a")),
         ends("5.1 RST_STREAM on an idle stream", &[PROTOCOL], frame(RST_STREAM, 0, 5, &[0; 4])),
@@ -128,6 +125,15 @@ fn times(fields: &[u8]) -> Vec<Case> {
             &[PROTOCOL, STREAM_CLOSED],
             join(&[&frame(HEADERS, end, 7, fields), &frame(HEADERS, end, 5, fields)]),
         ),
+    ]
+}
+
+/// Frames within a head, and after one.
+fn about_heads(fields: &[u8]) -> Vec<Case> {
+    let end = END_HEADERS | END_STREAM;
+    let whole = frame(HEADERS, end, 3, fields);
+    let begun = frame(HEADERS, END_STREAM, 3, fields);
+    vec![
         ends("6.10 DATA within a head", &[PROTOCOL], join(&[&begun, &frame(DATA, 0, 3, b"a")])),
         ends(
             "6.10 PRIORITY within a head",
@@ -155,6 +161,13 @@ fn times(fields: &[u8]) -> Vec<Case> {
             &[PROTOCOL],
             join(&[&whole, &frame(CONTINUATION, 4, 3, &[])]),
         ),
+    ]
+}
+
+/// Heads that cannot be read, and an answer to nothing.
+fn unreadable() -> Vec<Case> {
+    let end = END_HEADERS | END_STREAM;
+    vec![
         ends(
             "4.3 a field of no table",
             &[COMPRESSION, PROTOCOL],
@@ -171,6 +184,14 @@ fn times(fields: &[u8]) -> Vec<Case> {
             frame(HEADERS, end, 3, &[0x3f, 0xff, 0xff, 0x7f]),
         ),
         ends("6.5.3 an answer to no SETTINGS", &[PROTOCOL], frame(SETTINGS, 1, 0, &[]).repeat(3)),
+    ]
+}
+
+/// Frames at a time when they are wrong on their stream.
+fn out_of_turn(fields: &[u8]) -> Vec<Case> {
+    let whole = frame(HEADERS, END_HEADERS | END_STREAM, 3, fields);
+    let goes_on = frame(HEADERS, END_HEADERS, 3, fields);
+    vec![
         resets(
             "5.1 DATA after the end",
             &[STREAM_CLOSED, PROTOCOL],
@@ -225,7 +246,14 @@ fn frames_that_break_the_rules_end_in_an_error() {
     for door in &house.doors {
         let neighbour = Neighbour::start(door);
         let fields = block(&borrowed(&door.request("POST", "/hold")));
-        for case in shapes().into_iter().chain(times(&fields)) {
+        let tables = [
+            shapes(),
+            of_no_stream(&fields),
+            about_heads(&fields),
+            unreadable(),
+            out_of_turn(&fields),
+        ];
+        for case in tables.into_iter().flatten() {
             count += 1;
             let ended = outcome(door, &case);
             let good = match ended {

@@ -163,7 +163,10 @@ pub async fn named(mesh: &Mesh, wanted: &Authority) -> Result<Destination, Proxy
     let table = mesh.discovery.find(mesh, &name).await?;
     match table.service(&name) {
         Lookup::Known(entry) => service(&table, entry, wanted.port),
-        Lookup::Absent | Lookup::NotAsked => unknown(format!(": there is no Service {name}")),
+        Lookup::Absent | Lookup::NotAsked => {
+            let detail = format!("there is no Service {name}");
+            Err(ProxyError::new(ErrorCode::ServiceUnknown, detail))
+        }
     }
 }
 

@@ -70,27 +70,20 @@ pub fn channel() -> (Discovery, Requests) {
 }
 
 impl Discovery {
-    /// The Table that knows the Service `name`.
+    /// The Table that knows the Service `name`, or that there is none.
     ///
     /// # Errors
-    /// `service_unknown` when there is none, `discovery_timeout` when the control plane does not
-    /// answer, `overload` when too many names wait to be asked for.
+    /// `discovery_timeout` when the control plane does not answer, `overload` when too many names
+    /// wait to be asked for.
     pub async fn find(&self, mesh: &Mesh, name: &ServiceName) -> Result<Arc<Table>, ProxyError> {
         let known = |table: &Table| !matches!(table.service(name), Lookup::NotAsked);
-        let table = self.learn(mesh, known, || Wanted::Service(name.clone())).await?;
-        match table.service(name) {
-            Lookup::Absent => {
-                let detail = format!("there is no Service {name}");
-                Err(ProxyError::new(ErrorCode::ServiceUnknown, detail))
-            }
-            Lookup::Known(_) | Lookup::NotAsked => Ok(table),
-        }
+        self.learn(mesh, known, || Wanted::Service(name.clone())).await
     }
 
     /// The Table that knows who has `address`, or that nobody does.
     ///
     /// # Errors
-    /// As [`Discovery::find`], but for `service_unknown`.
+    /// As [`Discovery::find`].
     pub async fn find_address(
         &self,
         mesh: &Mesh,
