@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -16,10 +15,7 @@ use crate::drain::Running;
 use crate::mesh::Mesh;
 use crate::upstream::Pool;
 use crate::worker::Worker;
-use crate::{inbound, outbound};
-
-/// Descriptors for listeners, runtimes, the control plane and the admin port.
-const RESERVED: usize = 64;
+use crate::{descriptors, inbound, outbound};
 
 /// How long the accept loop rests when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -90,7 +86,7 @@ pub fn start(mesh: &Arc<Mesh>, listeners: Vec<(Port, StdListener)>) -> io::Resul
 }
 
 fn accept_on(mesh: &Arc<Mesh>, listeners: Vec<(Port, StdListener)>, desks: &[Desk]) {
-    let room = Arc::new(Semaphore::new(most_connections(mesh.config.max_connections)));
+    let room = Arc::new(Semaphore::new(descriptors::for_connections(mesh.config.max_connections)));
     for (port, listener) in listeners {
         let (mesh, desks, room) = (Arc::clone(mesh), desks.to_vec(), Arc::clone(&room));
         tokio::spawn(async move {
@@ -100,34 +96,6 @@ fn accept_on(mesh: &Arc<Mesh>, listeners: Vec<(Port, StdListener)>, desks: &[Des
             }
         });
     }
-}
-
-/// How many connections are accepted at the same time, where `wanted` are: each may need another
-/// to whoever it is for, and all of them together must leave descriptors for these.
-fn most_connections(wanted: usize) -> usize {
-    let descriptors = descriptors();
-    let most = (descriptors.saturating_sub(RESERVED) / 2).max(1);
-    if most < wanted {
-        tracing::info!(
-            descriptors,
-            most,
-            wanted,
-            "fewer connections than --max-connections: the limit of open files is too low"
-        );
-    }
-    most.min(wanted)
-}
-
-/// The limit of open files, raised to what this process may have.
-fn descriptors() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    // No limit at all is as good as a very high one.
-    current.and_then(|current| usize::try_from(current).ok()).unwrap_or(usize::MAX)
 }
 
 /// Accepts until the drain wants no more.

@@ -13,6 +13,7 @@ pub mod bodiless;
 pub mod body;
 mod client_hello;
 pub mod config;
+mod descriptors;
 pub mod drain;
 pub mod edge;
 pub mod error;
