@@ -1,10 +1,10 @@
 //! Keys, certificates and trust: who signs, who is believed, and how two sidecars prove it.
 //!
 //! The control plane holds an [`Authority`] and signs; a sidecar makes a [`LeafKey`], sends its
-//! CSR, and turns the answer into an [`Identity`]: certificates are a value that changes, so one
-//! task writes it to the [`IdentityStore`] and all others read the newest. Whoever opens or
-//! accepts a connection takes its TLS configuration from the [`Identity`], and with it every rule
-//! of SPIFFE's X509-SVID, checked after webpki's path building on both sides.
+//! CSR, and turns the answer into an [`Identity`]: a value that its owner
+//! replaces with each renewal. Whoever opens or accepts a connection takes its TLS configuration from
+//! it, and with it every rule of SPIFFE's X509-SVID, checked after webpki's path building on both
+//! sides.
 //!
 //! Nothing here waits, reads a clock or spawns: time comes in as an argument (TLS handshakes
 //! excepted, which rustls gives its own clock), and the one thing that touches the disk is the
@@ -29,7 +29,6 @@ mod provider;
 mod renewal;
 mod service_account;
 mod state;
-mod store;
 mod svid;
 mod token;
 mod verify;
@@ -54,7 +53,6 @@ pub use provider::provider;
 pub use renewal::{Renewal, Retry};
 pub use service_account::{ServiceAccount, ServiceAccountError};
 pub use state::StateError;
-pub use store::IdentityStore;
 pub use svid::{Side, SvidError};
 pub use token::{MAX_TOKEN, TOKEN_LEEWAY, TokenError, TokenPin, TokenSigner, TokenVerifier};
 pub use verify::{ClientVerifier, MAX_CHAIN, ServerVerifier, VerifyError};

@@ -17,7 +17,6 @@ use crate::identity::{
 };
 use crate::key::LeafKey;
 use crate::peer::peer_identity;
-use crate::store::IdentityStore;
 use crate::verify::VerifyError;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -221,17 +220,6 @@ fn a_chain_that_its_own_bundle_does_not_believe_makes_no_identity() {
     assert!(matches!(refused, IdentityError::EmptyChain), "{refused}");
     let refused = make(&key, &ours.roots()[..1], ours.bundle()).unwrap_err();
     assert!(matches!(refused, IdentityError::Leaf(_)), "{refused}");
-}
-
-#[test]
-fn the_store_gives_the_newest_identity() {
-    let authority = authority();
-    let store = IdentityStore::new();
-    assert!(store.current().is_none());
-    let (first, second) = (Arc::new(issue(&authority, WEB)), Arc::new(issue(&authority, WEB)));
-    assert!(store.swap(first.clone()).is_none());
-    let old = store.swap(second.clone()).unwrap();
-    assert!(Arc::ptr_eq(&old, &first) && Arc::ptr_eq(&store.current().unwrap(), &second));
 }
 
 #[test]
