@@ -127,7 +127,7 @@ impl Direct {
 }
 
 /// An endpoint that no Service knows.
-fn endpoint(at: SocketAddr, mesh: Option<MeshPeer>, name: &str) -> Arc<Endpoint> {
+pub(super) fn endpoint(at: SocketAddr, mesh: Option<MeshPeer>, name: &str) -> Arc<Endpoint> {
     let key = EndpointKey { address: at.ip(), target: at.port(), mesh };
     Arc::new(Endpoint::new(key, name, Instant::now()))
 }

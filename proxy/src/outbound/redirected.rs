@@ -190,3 +190,34 @@ async fn answer_probe(mut socket: TcpStream, original: SocketAddr) {
         tracing::debug!(%error, "outbound: the probe of the redirect is gone");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio_util::either::Either;
+
+    use super::*;
+    use crate::upstream::{Connection, Lease};
+
+    /// Whether an endpoint that says this at first has said the first word.
+    async fn has_spoken(said: &[u8]) -> bool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let io = TcpStream::connect(address).await.unwrap();
+        let mut server = listener.accept().await.unwrap().0;
+        server.write_all(said).await.unwrap();
+        let endpoint = destination::endpoint(address, None, "test");
+        let (io, lease) = (Either::Right(io), Lease::new(Connection::Own));
+        let mut upstream = Upstream { io, lease, endpoint, attempts: 1 };
+        let mut heard = BytesMut::new();
+        let spoken = timeout(Duration::from_millis(300), speaks(&mut upstream, &mut heard)).await;
+        assert_eq!(heard, said, "and nothing of it is lost");
+        spoken.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_server_of_http2_that_is_early_leaves_the_first_word_to_its_client() {
+        assert!(!has_spoken(&[0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 100]).await);
+        assert!(has_spoken(b"220 mail.example ESMTP\r\n").await);
+    }
+}
