@@ -29,6 +29,7 @@ over_ipv4_and_ipv6! {
     a_request_to_a_cluster_ip_goes_over_mutual_tls,
     a_server_that_speaks_first_is_heard_and_a_half_closed_connection_goes_on,
     a_client_that_ends_and_one_that_resets_are_told_apart_by_the_server,
+    a_server_that_resets_before_a_word_is_said_leaves_nobody_waiting,
     a_pod_without_a_sidecar_reaches_one_that_has_one_in_plaintext,
     a_pod_with_a_sidecar_reaches_one_that_has_none_in_plaintext,
     what_an_application_says_to_itself_is_not_redirected,
@@ -110,6 +111,31 @@ async fn a_client_that_ends_and_one_that_resets_are_told_apart_by_the_server(sta
         })
         .await;
     }
+}
+
+/// As the kernel does for connections that a killed server has not accepted yet.
+async fn a_server_that_resets_before_a_word_is_said_leaves_nobody_waiting(stack: Stack) {
+    let house = open(stack).await;
+    let app = Program::peer(&["slam", "7777"]);
+    let start = |name: &str| house.pod(name).port(7, 7777).app(app.clone());
+    let (meshed, plain) = (start("shop/meshed"), start("shop/plain").without_sidecar());
+    let client = house.pod("shop/web");
+    let (meshed, _plain, web) =
+        tokio::join!(Box::pin(meshed.start()), Box::pin(plain.start()), Box::pin(client.start()));
+    for name in ["meshed", "plain"] {
+        let service = format!("shop/{name}");
+        let labels = [("service", &*service), ("error", "upstream_reset")];
+        // Until the endpoint is known, the sidecar itself resets.
+        poll::until_true(&format!("{name} resets"), SOON, async || {
+            let client = Program::peer(&["first-byte", &format!("{name}:7"), "", "1"]);
+            let output = web.run(&client).await;
+            assert!(output.stderr.contains("reset by peer"), "{name}: {output:?}");
+            web.metrics().await.sum("pillion_tcp_connections_total", &labels) >= 1.0
+        })
+        .await;
+    }
+    let labels = [("direction", "inbound"), ("error", "upstream_reset")];
+    counted(&meshed, "pillion_tcp_connections_total", &labels).await;
 }
 
 async fn a_pod_without_a_sidecar_reaches_one_that_has_one_in_plaintext(stack: Stack) {

@@ -26,6 +26,9 @@ use crate::upgrade::is_extended;
 use crate::upstream::connect;
 use crate::worker::Worker;
 
+/// A connection to the application, or why there is none.
+type Reached = Result<TcpStream, ProxyError>;
+
 /// Carries `io` until it ends: as HTTP where that is what the client speaks, so that what an
 /// application is told of its caller is always the sidecar's word; as bytes otherwise. `upstream`
 /// is a connection to the application, where there is one already.
@@ -33,10 +36,11 @@ pub(super) async fn carry<I>(
     worker: Worker,
     arrival: Arrival,
     io: I,
-    mut upstream: Option<TcpStream>,
+    upstream: Option<TcpStream>,
 ) where
     I: Carried + Send + 'static,
 {
+    let mut upstream = upstream.map(Ok);
     let application = Arc::clone(&arrival.application);
     if application.protocol == Protocol::Opaque {
         return relay(&worker, &arrival, io, upstream).await;
@@ -69,7 +73,7 @@ async fn detect<I: AsyncRead + Unpin>(
     worker: &Worker,
     application: &Application,
     mut io: I,
-    upstream: &mut Option<TcpStream>,
+    upstream: &mut Option<Reached>,
 ) -> io::Result<(Spoken, Prefixed<I>)> {
     let mut read = BytesMut::with_capacity(1024);
     if application.protocol == Protocol::Detect
@@ -90,26 +94,28 @@ async fn answer(worker: Worker, arrival: Arrival, request: Request<Received>) ->
 }
 
 /// Waits, without a timer, until one of the two says something; what the client says is in `read`
-/// then. An application that cannot be reached leaves the word to the client, who gets the error.
+/// then. An application that cannot be reached leaves the word to the client, who gets the error;
+/// one that resets the connection has had its word.
 async fn client_speaks_first<I: AsyncRead + Unpin>(
     worker: &Worker,
     application: &Application,
     io: &mut I,
     read: &mut BytesMut,
-    upstream: &mut Option<TcpStream>,
+    upstream: &mut Option<Reached>,
 ) -> bool {
     let server = async {
         if upstream.is_none() {
-            let limit = worker.mesh.config.connect_timeout;
-            *upstream = connect::tcp(application.address, limit).await.ok();
+            *upstream = reach(worker, application).await.ok().map(Ok);
         }
-        match upstream {
-            Some(upstream) => {
-                let mut said = [0; 9];
-                let heard = upstream.peek(&mut said).await;
-                heard.is_ok_and(|bytes| !is_settings(&said[..bytes]))
+        let Some(Ok(reached)) = upstream else { return false };
+        let mut said = [0; 9];
+        match reached.peek(&mut said).await {
+            Ok(bytes) => !is_settings(&said[..bytes]),
+            Err(error) => {
+                let detail = format!("{}: {error}", application.address);
+                *upstream = Some(Err(ProxyError::new(ErrorCode::UpstreamReset, detail)));
+                true
             }
-            None => false,
         }
     };
     tokio::select! {
@@ -124,11 +130,11 @@ async fn relay<I: Carried>(
     worker: &Worker,
     arrival: &Arrival,
     mut io: I,
-    upstream: Option<TcpStream>,
+    upstream: Option<Reached>,
 ) {
     let mut session = open(worker, arrival);
     let reached = match upstream {
-        Some(upstream) => Ok(upstream),
+        Some(reached) => reached,
         None => reach(worker, &arrival.application).await,
     };
     match reached {
@@ -151,9 +157,6 @@ pub(super) fn open(worker: &Worker, arrival: &Arrival) -> Session {
 }
 
 /// A connection to the application.
-pub(super) async fn reach(
-    worker: &Worker,
-    application: &Application,
-) -> Result<TcpStream, ProxyError> {
+pub(super) async fn reach(worker: &Worker, application: &Application) -> Reached {
     connect::tcp(application.address, worker.mesh.config.connect_timeout).await
 }

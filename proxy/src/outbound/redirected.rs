@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ::http::Request;
 use bytes::BytesMut;
+use model::code::ErrorCode;
 use model::service::Protocol;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -87,11 +88,17 @@ async fn detect(
         reached = &mut reaching => Some(reached),
     };
     match &mut reached {
-        Some(Ok(upstream)) => tokio::select! {
-            biased;
-            read = socket.read_buf(&mut heard) => { read?; }
-            () = speaks(upstream, &mut said) => {}
-        },
+        Some(Ok(upstream)) => {
+            let ended = tokio::select! {
+                biased;
+                read = socket.read_buf(&mut heard) => { read?; Ok(()) }
+                spoken = speaks(upstream, &mut said) => spoken,
+            };
+            if let Err(error) = ended {
+                let detail = format!("{}: {error}", upstream.endpoint.target_address());
+                reached = Some(Err(ProxyError::new(ErrorCode::UpstreamReset, detail)));
+            }
+        }
         // A client of HTTP is told why it is not served.
         Some(Err(_)) => {
             if let Ok(read) = timeout(LAST_WORD, socket.read_buf(&mut heard)).await {
@@ -115,11 +122,12 @@ async fn detect(
 }
 
 /// Resolves when the endpoint has said the first word, or has ended the connection without one.
-async fn speaks(upstream: &mut Upstream, said: &mut BytesMut) {
-    let read = upstream.io.read_buf(said).await;
-    if read.is_ok() && is_settings(said) {
+async fn speaks(upstream: &mut Upstream, said: &mut BytesMut) -> io::Result<()> {
+    upstream.io.read_buf(said).await?;
+    if is_settings(said) {
         std::future::pending::<()>().await;
     }
+    Ok(())
 }
 
 /// Carries bytes between the client and an endpoint.
@@ -197,7 +205,7 @@ mod tests {
     use tokio_util::either::Either;
 
     use super::*;
-    use crate::upstream::{Connection, Lease};
+    use crate::upstream::Lease;
 
     /// Whether an endpoint that says this at first has said the first word.
     async fn has_spoken(said: &[u8]) -> bool {
@@ -207,7 +215,7 @@ mod tests {
         let mut server = listener.accept().await.unwrap().0;
         server.write_all(said).await.unwrap();
         let endpoint = destination::endpoint(address, None, "test");
-        let (io, lease) = (Either::Right(io), Lease::new(Connection::Own));
+        let (io, lease) = (Either::Right(io), Lease::default());
         let mut upstream = Upstream { io, lease, endpoint, attempts: 1 };
         let mut heard = BytesMut::new();
         let spoken = timeout(Duration::from_millis(300), speaks(&mut upstream, &mut heard)).await;

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: peer COMMAND
   echo PORT [GREETING]             send back what comes; greet first if told to
+  slam PORT                        reset every connection before a word is said
   http PORT NAME                   answer every HTTP/1.1 request with NAME
   dial SOCKET                      open a TCP connection for each client of a Unix socket
   first-byte TARGET OPENING TIMES  microseconds from connect to the first byte, one a line
@@ -41,6 +42,7 @@ fn run(args: &[&str]) -> io::Result<()> {
     match args {
         ["echo", port] => server::echo(number(port)?, ""),
         ["echo", port, greeting] => server::echo(number(port)?, greeting),
+        ["slam", port] => server::slam(number(port)?),
         ["http", port, name] => server::http(number(port)?, name),
         ["dial", socket] => dial::serve(socket),
         ["first-byte", target, opening, times] => {

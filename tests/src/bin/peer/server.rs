@@ -1,8 +1,10 @@
-//! Servers: one that sends back what it gets, and one of HTTP/1.1. A thread a connection.
+//! Servers: one that sends back what it gets, one that takes no connection, and one of HTTP/1.1. A
+//! thread a connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 /// Sends back what comes and says how the connection ended: `closed` or `reset` on standard
 /// output. A client that ends its side gets `bye after N bytes` before the end.
@@ -27,6 +29,15 @@ fn echo_one(mut socket: TcpStream, greeting: &str) -> io::Result<()> {
         }
     }
     socket.write_all(format!("bye after {total} bytes\n").as_bytes())
+}
+
+/// Resets every connection before a word is said, as a server does that is killed with connections
+/// that it has not accepted yet.
+pub(crate) fn slam(port: u16) -> io::Result<()> {
+    serve(port, |socket| {
+        // One that is gone already is what was wanted.
+        let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+    })
 }
 
 /// Answers requests without a body with `name` and keeps the connection.
