@@ -22,7 +22,7 @@ pub const ERROR: HeaderName = HeaderName::from_static("x-pillion-error");
 pub const HOPS: HeaderName = HeaderName::from_static("x-pillion-hops");
 
 /// Every header above, and those of other proxies that could carry an identity.
-pub const RESERVED: [HeaderName; 7] = [
+pub static RESERVED: [HeaderName; 7] = [
     PORT,
     PROTOCOL,
     PEER,

@@ -1,8 +1,6 @@
 //! The bodies that travel through the sidecar: requests on their way up, responses on their way
 //! down. A response's body carries the [`Exchange`] of its request and ends it.
 
-use std::error::Error;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -10,7 +8,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use model::code::ErrorCode;
 use tokio::time::{Sleep, sleep_until};
 
@@ -18,6 +15,7 @@ use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::gather::Gather;
+use crate::received::Received;
 use crate::replay::Attempt;
 use crate::upload::Upload;
 use crate::upstream::Lease;
@@ -25,12 +23,14 @@ use crate::upstream::Lease;
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The one who sends it (client or upstream) failed.
+    /// The connection of the one who sends it ended before it did.
+    #[error("the connection ended within the body")]
+    Cut,
+    /// It is malformed in HTTP/1, or could be read in two ways.
+    #[error("the body is malformed")]
+    Malformed,
+    /// The stream of HTTP/2 that it comes on failed.
     #[error(transparent)]
-    Client(#[from] hyper::Error),
-    /// The client's stream of HTTP/2 failed. It is the source, for there hyper looks for the reason
-    /// that it hands on.
-    #[error("{0}")]
     Stream(#[from] h2::Error),
     /// A later attempt reads the body now.
     #[error("the request was sent again on another connection")]
@@ -47,20 +47,13 @@ impl BodyError {
     /// What it means for the request.
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Client(error) if is_malformed(error) => ErrorCode::BadRequest,
+            Self::Malformed => ErrorCode::BadRequest,
             Self::Stream(error) if error.is_library() => ErrorCode::BadRequest,
-            Self::Client(_) | Self::Stream(_) | Self::Superseded => ErrorCode::ClientClosed,
+            Self::Cut | Self::Stream(_) | Self::Superseded => ErrorCode::ClientClosed,
             Self::Idle(_) => ErrorCode::BodyTimeout,
             Self::TrailersTooLarge => ErrorCode::HeadTooLarge,
         }
     }
-}
-
-/// Whether the one who sends a body broke its framing, where others only go away.
-fn is_malformed(error: &hyper::Error) -> bool {
-    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    let malformed = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
-    io.is_some_and(|error| malformed.contains(&error.kind()))
 }
 
 /// A request's body on its way to an endpoint or the application.
@@ -112,7 +105,7 @@ pub struct Body {
     source: Source,
     /// Dropped, and so finished, at the end of the body or when the client goes away.
     exchange: Option<Box<Exchange>>,
-    /// The connection that the response comes on; released at the end of the body.
+    /// The place on a shared connection that the response comes on, until its end.
     lease: Option<Lease>,
     /// When a gRPC call is over, whatever has come of it.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -121,7 +114,7 @@ pub struct Body {
 #[derive(Debug)]
 enum Source {
     Full(Option<Bytes>),
-    Stream(Gather<Incoming>),
+    Stream(Gather<Received>),
 }
 
 impl Body {
@@ -136,7 +129,7 @@ impl Body {
     }
 
     /// What an upstream sends on the connection of `lease`.
-    pub fn stream(source: Incoming, lease: Lease) -> Self {
+    pub fn stream(source: Received, lease: Lease) -> Self {
         let source = Source::Stream(Gather::new(source));
         Self { source, exchange: None, lease: Some(lease), deadline: None }
     }
@@ -163,9 +156,7 @@ impl Body {
         if let Some(mut exchange) = self.exchange.take() {
             exchange.complete();
         }
-        if let Some(lease) = self.lease.take() {
-            lease.release();
-        }
+        self.lease = None;
     }
 
     fn fail(&mut self, code: ErrorCode) {

@@ -1,12 +1,12 @@
-//! What a message must be before anything is done with it, beyond what [`crate::strict`], hyper
-//! and h2 have judged already. Ambiguous messages end here; none is repaired.
+//! What a message must be before anything is done with it, beyond what [`crate::http1`] and h2 have
+//! judged already. Ambiguous messages end here; none is repaired.
 
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, HOST,
-    HeaderName, SET_COOKIE, TRAILER, TRANSFER_ENCODING,
+    HeaderName, SET_COOKIE, TRAILER,
 };
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version};
 use model::code::ErrorCode;
 
 use crate::error::ProxyError;
@@ -24,7 +24,7 @@ const MAX_TRAILERS_SIZE: usize = 16 * 1024;
 
 /// What must be known before a body, so that it is never taken from after it (RFC 9110 §6.5.1):
 /// framing, routing, authentication, and how to read the body.
-const NO_TRAILERS: [HeaderName; 9] = [
+static NO_TRAILERS: [HeaderName; 9] = [
     CONTENT_LENGTH,
     TRAILER,
     HOST,
@@ -73,39 +73,13 @@ fn is_target(method: &Method, uri: &Uri) -> bool {
     !authority_form && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS))
 }
 
-/// Judges the head of a response in HTTP/1, where no upgrade was asked for: one length or one
-/// coding, never both (RFC 9112 §6.3).
-///
-/// # Errors
-/// `upstream_protocol_error`.
-pub fn response<B>(response: &Response<B>) -> Result<(), &'static str> {
-    let mut lengths = response.headers().get_all(CONTENT_LENGTH).iter();
-    let mut codings = response.headers().get_all(TRANSFER_ENCODING).iter();
-    let (length, coding) = (lengths.next(), codings.next());
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err("it switches protocols and was not asked to");
-    }
-    if length.is_some() && coding.is_some() {
-        return Err("it has a Content-Length and a Transfer-Encoding");
-    }
-    let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    if lengths.next().is_some() || length.is_some_and(|length| !is_number(length.as_bytes())) {
-        return Err("its Content-Length is not one number");
-    }
-    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-    if codings.next().is_some() || coding.is_some_and(|coding| !is_chunked(coding.as_bytes())) {
-        return Err("its Transfer-Encoding is not chunked");
-    }
-    Ok(())
-}
-
 /// Leaves of trailers what may come after a body; says whether they are within their bounds.
 pub fn trailers(fields: &mut HeaderMap) -> bool {
     let size: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let fits = fields.len() <= MAX_TRAILERS && size <= MAX_TRAILERS_SIZE;
     headers::strip_hop_by_hop(fields);
     headers::strip_reserved(fields);
-    for name in NO_TRAILERS {
+    for name in &NO_TRAILERS {
         fields.remove(name);
     }
     fits
@@ -149,26 +123,6 @@ mod tests {
         let method = |length| Request::builder().method("A".repeat(length).as_str());
         assert_eq!(judged(method(MAX_METHOD)), None);
         assert_eq!(judged(method(MAX_METHOD + 1)), Some(ErrorCode::BadRequest));
-    }
-
-    #[test]
-    fn a_response_says_its_length_once() {
-        let cases: [(&[(&str, &str)], bool); 7] = [
-            (&[], true),
-            (&[("content-length", "5")], true),
-            (&[("transfer-encoding", "Chunked")], true),
-            (&[("content-length", "5"), ("transfer-encoding", "chunked")], false),
-            (&[("content-length", "5"), ("content-length", "5")], false),
-            (&[("content-length", "5, 5")], false),
-            (&[("transfer-encoding", "gzip, chunked")], false),
-        ];
-        for (fields, expected) in cases {
-            let fill = |response: http::response::Builder, field: &(&str, &str)| {
-                response.header(field.0, field.1)
-            };
-            let head = fields.iter().fold(Response::builder(), fill).body(()).unwrap();
-            assert_eq!(response(&head).is_ok(), expected, "{fields:?}");
-        }
     }
 
     #[test]

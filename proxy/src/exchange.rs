@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
@@ -85,7 +84,7 @@ impl Exchange {
             peer: None,
             endpoint: None,
             attempts: 0,
-            received: content_length(request.headers()),
+            received: headers::content_length(request.headers()),
             sent: 0,
             status: None,
             grpc_status: None,
@@ -233,10 +232,6 @@ impl Drop for Exchange {
 /// The time of a line in the access log.
 pub fn now_rfc3339() -> String {
     OffsetDateTime::from(SystemTime::now()).format(&Rfc3339).unwrap_or_default()
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn protocol(version: Version, grpc: bool) -> &'static str {

@@ -133,12 +133,12 @@ mod tests {
 
     impl Body for Sent {
         type Data = Bytes;
-        type Error = hyper::Error;
+        type Error = BodyError;
 
         fn poll_frame(
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
-        ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        ) -> Poll<Piece> {
             if self.0.is_empty() {
                 return Poll::Ready(None);
             }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue};
 use model::headers::{HOPS, RESERVED};
 
 /// Fields that end at each hop whether `Connection` names them or not (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -25,7 +25,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 pub const MAX_HOPS: u8 = 8;
 
 /// Fields that `Connection` cannot take away: framing, routing and the end-to-end trailers.
-const NOT_NOMINABLE: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TRAILER];
+static NOT_NOMINABLE: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TRAILER];
 
 /// Removes what belongs to the connection that a message came on (RFC 9110 §7.6.1).
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -34,16 +34,28 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
+    remove_all(headers, |name| HOP_BY_HOP.contains(name));
     // `te: trailers` is the one value that HTTP/2 allows, and gRPC needs it (RFC 9113 §8.2.2).
-    if let Some(te) = headers.remove(TE) {
-        let trailers = te.to_str().is_ok_and(|te| {
-            te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-        });
-        if trailers {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
+    let Some(te) = headers.get(TE) else { return };
+    if names_trailers(te) {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    } else {
+        headers.remove(TE);
+    }
+}
+
+fn names_trailers(te: &HeaderValue) -> bool {
+    te.to_str().is_ok_and(|te| {
+        te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    })
+}
+
+/// Most messages have none of the fields that go: one look at each name is all that costs.
+fn remove_all(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    if headers.keys().any(&goes) {
+        let going: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
+        for name in going {
+            headers.remove(name);
         }
     }
 }
@@ -55,11 +67,7 @@ const OURS: &str = "x-pillion-";
 /// for them: CGI and what came after it tell no `-` from a `_` (RFC 3875 §4.1.18), and some
 /// servers none from any other character (`x.pillion.peer`).
 pub fn strip_reserved(headers: &mut HeaderMap) {
-    let reserved: Vec<HeaderName> =
-        headers.keys().filter(|name| is_reserved(name.as_str())).cloned().collect();
-    for name in reserved {
-        headers.remove(name);
-    }
+    remove_all(headers, |name| is_reserved(name.as_str()));
 }
 
 /// How often a request has gone through the mesh, as its [`HOPS`] say; 0 where they say nothing.
@@ -80,6 +88,18 @@ fn is_reserved(name: &str) -> bool {
 fn begins_alike(name: &str, prefix: &str) -> bool {
     let same = |(a, b): (u8, u8)| a == b || (b == b'-' && !a.is_ascii_alphanumeric());
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(same)
+}
+
+/// The present second, for a response that does not say when it was made (RFC 9110 §6.6.1).
+pub fn date() -> HeaderValue {
+    let text = httpdate::fmt_http_date(std::time::SystemTime::now());
+    // invariant: a date is ASCII.
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// The length that a message says its body has.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether a message is gRPC's, by its content type.

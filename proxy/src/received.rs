@@ -1,4 +1,4 @@
-//! The body of a request as it is received: by hyper in HTTP/1, by us in HTTP/2.
+//! The body of a message as it is received, in whichever version it came.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -6,18 +6,20 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::body::BodyError;
+use crate::http1::{Download, Piped};
 
-/// The body of a request on its way in.
+/// The body of a request or a response on its way in.
 #[derive(Debug)]
 pub enum Received {
     /// There is none.
     Nothing,
-    /// Of HTTP/1.
-    Http1(Incoming),
-    /// Of HTTP/2.
+    /// In HTTP/1, read by another task than the one that wants it.
+    Piped(Piped),
+    /// A response in HTTP/1, with its connection.
+    Http1(Download),
+    /// In HTTP/2.
     Http2(Stream),
 }
 
@@ -36,7 +38,7 @@ impl Stream {
         Self { stream, length, data_over: false }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if !self.data_over {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
@@ -45,12 +47,12 @@ impl Stream {
                     self.length = self.length.map(|left| left.saturating_sub(data.len() as u64));
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 None => self.data_over = true,
             }
         }
-        let trailers = ready!(self.stream.poll_trailers(cx));
-        Poll::Ready(trailers.transpose().map(|trailers| trailers.map(Frame::trailers)))
+        let trailers = ready!(self.stream.poll_trailers(cx))?;
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
     }
 }
 
@@ -64,16 +66,16 @@ impl Body for Received {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Nothing => Poll::Ready(None),
-            Self::Http1(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| Some(frame?.map_err(BodyError::from)))
-            }
-            Self::Http2(body) => body.poll(cx).map(|frame| Some(frame?.map_err(BodyError::from))),
+            Self::Piped(body) => Pin::new(body).poll_frame(cx),
+            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => body.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Nothing => true,
+            Self::Piped(body) => body.is_end_stream(),
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.stream.is_end_stream(),
         }
@@ -82,6 +84,7 @@ impl Body for Received {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Nothing => SizeHint::with_exact(0),
+            Self::Piped(body) => body.size_hint(),
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.length.map_or_else(SizeHint::default, SizeHint::with_exact),
         }

@@ -179,6 +179,16 @@ impl Carried for TcpStream {
     fn end(&mut self) {}
 }
 
+impl Carried for Box<dyn Carried + Send> {
+    fn reset(&mut self) {
+        (**self).reset();
+    }
+
+    fn end(&mut self) {
+        (**self).end();
+    }
+}
+
 impl<L: Carried, R: Carried> Carried for Either<L, R> {
     fn reset(&mut self) {
         match self {

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use crate::layer::writes_pass;
@@ -19,7 +19,7 @@ const METHODS: [&[u8]; 10] = [
     b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH", b"PRI",
 ];
 
-/// Longest line that is read to its end, in bytes; hyper judges a longer one.
+/// Longest line that is read to its end, in bytes; [`crate::http1`] judges a longer one.
 const LONGEST_LINE: usize = 8 * 1024;
 
 /// What the first bytes say.
@@ -81,7 +81,7 @@ fn tell(bytes: &[u8]) -> Option<Spoken> {
 }
 
 /// Whether the first line is a request line of HTTP/1, or what an application might take for one
-/// (RFC 9112 §2.2, §3): that is for hyper to refuse, for where nobody looks into the bytes a client
+/// (RFC 9112 §2.2, §3): that is for [`crate::http1`] to refuse, for where nobody looks into the bytes a client
 /// could say itself who it is. Other protocols in text (`PUB subject 5`, `GET key`) begin with words
 /// like methods, but their first line does not name HTTP.
 fn tell_http1(bytes: &[u8]) -> Option<Spoken> {
@@ -130,14 +130,19 @@ pub(crate) const fn is_token(byte: u8) -> bool {
 /// A connection of which some bytes were read already.
 #[derive(Debug)]
 pub struct Prefixed<I> {
-    prefix: Bytes,
+    prefix: BytesMut,
     io: I,
 }
 
 impl<I> Prefixed<I> {
     /// `io` after `read` was read from it.
-    pub fn new(read: BytesMut, io: I) -> Self {
-        Self { prefix: read.freeze(), io }
+    pub const fn new(read: BytesMut, io: I) -> Self {
+        Self { prefix: read, io }
+    }
+
+    /// What was read and is not taken yet, and the connection.
+    pub(crate) fn into_parts(self) -> (BytesMut, I) {
+        (self.prefix, self.io)
     }
 }
 

@@ -11,21 +11,17 @@ use http::header::{CONNECTION, UPGRADE};
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use model::code::ErrorCode;
 
 use crate::body::{Body, RequestBody};
-use crate::edge;
 use crate::error::ProxyError;
 use crate::headers;
+use crate::http1::{Answer, Connection, Dialled};
 use crate::received::Received;
-use crate::relay::{Carried, Session};
-use crate::resettable::{Reset, Resettable, Told};
-use crate::server::{MAX_FIELDS, MAX_HEAD};
+use crate::relay::Session;
+use crate::sniff::Prefixed;
 use crate::switch::Switch;
+use crate::upstream::of_upgrade;
 
 const ASKED: HeaderValue = HeaderValue::from_static("upgrade");
 
@@ -58,37 +54,20 @@ impl Upgrade {
     ///
     /// # Errors
     /// As for any request; the code says whether it may have been processed.
-    pub async fn send<I>(
+    pub(crate) async fn send(
         &self,
-        io: I,
+        io: Dialled,
         peer: impl Display,
         mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, ProxyError>
-    where
-        I: Carried + Send + 'static,
-    {
+    ) -> Result<Answer, ProxyError> {
         request.headers_mut().insert(CONNECTION, ASKED);
         request.headers_mut().insert(UPGRADE, self.protocol.clone());
-        let failed = |error: hyper::Error| {
-            ProxyError::new(ErrorCode::UpstreamReset, format!("{peer}: {error}"))
-        };
-        let (io, reset) = Resettable::new(io);
-        let (mut sender, connection) = http1::Builder::new()
-            .max_headers(MAX_FIELDS)
-            .max_header_size(MAX_HEAD)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(failed)?;
-        // The request hears how the connection ended; nobody else asks.
-        tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        let mut response = sender.send_request(request).await.map_err(failed)?;
-        response.extensions_mut().insert(reset);
-        if !is_granted(&response) {
-            let bad =
-                |what| ProxyError::new(ErrorCode::UpstreamProtocol, format!("{peer}: {what}"));
-            edge::response(&response).map_err(bad)?;
+        let sent = Connection::new(io, None).send(&mut request, None).await;
+        let answer = sent.map_err(|failure| of_upgrade(&failure, peer))?;
+        if let Answer::Response(response) = &answer {
+            self.declined(response)?;
         }
-        Ok(response)
+        Ok(answer)
     }
 
     /// Judges the answer of an application that does not switch. In HTTP/1 it is an ordinary one;
@@ -96,32 +75,31 @@ impl Upgrade {
     ///
     /// # Errors
     /// `upstream_protocol_error`.
-    pub fn declined(&self, response: &Response<Incoming>) -> Result<(), ProxyError> {
+    fn declined(&self, response: &Response<Received>) -> Result<(), ProxyError> {
         match self.client {
             Switch::Http2(_) if response.status().is_success() => {
                 let detail = format!("the application answers {} and no 101", response.status());
                 Err(ProxyError::new(ErrorCode::UpstreamProtocol, detail))
             }
-            Switch::Http1(..) | Switch::Http2(_) => Ok(()),
+            Switch::Http1(_) | Switch::Http2(_) => Ok(()),
         }
     }
 
     /// Switches: the client gets the other side's 101, and then bytes go both ways. `held` lives
     /// as long as they do.
-    pub fn grant<H: Send + 'static>(
+    pub(crate) fn grant<H: Send + 'static>(
         self,
-        mut response: Response<Incoming>,
+        response: Response<()>,
+        upstream: Prefixed<Dialled>,
         session: Session,
         held: H,
     ) -> Response<Body> {
-        let upstream = hyper::upgrade::on(&mut response);
-        let reset = response.extensions_mut().remove().unwrap_or_default();
         let switched = response.headers().get(UPGRADE).cloned().unwrap_or(self.protocol);
-        let (mut parts, _) = response.into_parts();
+        let (mut parts, ()) = response.into_parts();
         headers::strip_hop_by_hop(&mut parts.headers);
         headers::strip_reserved(&mut parts.headers);
         match self.client {
-            Switch::Http1(..) => {
+            Switch::Http1(_) => {
                 parts.headers.insert(CONNECTION, ASKED);
                 parts.headers.insert(UPGRADE, switched);
             }
@@ -131,28 +109,14 @@ impl Upgrade {
                 parts.status = StatusCode::OK;
             }
         }
-        tokio::spawn(join(self.client, (upstream, reset), session, held));
+        tokio::spawn(join(self.client, upstream, session, held));
         Response::from_parts(parts, Body::empty())
     }
 }
 
-/// Whether the answer to an upgrade grants it.
-pub fn is_granted(response: &Response<Incoming>) -> bool {
-    response.status() == StatusCode::SWITCHING_PROTOCOLS
-}
-
-async fn join<H>(
-    client: Switch,
-    (upstream, reset): (OnUpgrade, Reset),
-    mut session: Session,
-    held: H,
-) {
-    let gone = |error: hyper::Error| ProxyError::new(ErrorCode::UpstreamReset, error.to_string());
-    let upstream = async { upstream.await.map_err(gone) };
-    match tokio::try_join!(client.granted(), upstream) {
-        Ok((client, upstream)) => {
-            session.relay(client, Told::new(TokioIo::new(upstream), reset)).await;
-        }
+async fn join<H>(client: Switch, upstream: Prefixed<Dialled>, mut session: Session, held: H) {
+    match client.granted().await {
+        Ok(client) => session.relay(client, upstream).await,
         Err(error) => session.fail(error),
     }
     drop(held);

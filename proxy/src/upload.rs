@@ -136,12 +136,12 @@ mod tests {
 
     impl Body for Sent {
         type Data = Bytes;
-        type Error = hyper::Error;
+        type Error = BodyError;
 
         fn poll_frame(
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
-        ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
             self.0.poll_recv(cx).map(|frame| frame.map(Ok))
         }
     }

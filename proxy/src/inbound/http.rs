@@ -6,9 +6,9 @@ use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use model::code::ErrorCode;
 use model::headers as names;
+use tokio_util::either::Either;
 
 use super::application::Application;
 use super::{Arrival, Caller, carry};
@@ -17,13 +17,14 @@ use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
+use crate::http1::Answer;
 use crate::received::Received;
 use crate::target;
 use crate::telemetry::metrics::{Direction, Tls};
-use crate::upgrade::{Upgrade, is_granted};
+use crate::upgrade::Upgrade;
 use crate::upload::Upload;
 use crate::upstream::pool::Peer;
-use crate::upstream::{Connection, Lease};
+use crate::upstream::Lease;
 use crate::worker::Worker;
 
 /// Answers one request from the mesh or from outside of it, whatever happens.
@@ -75,10 +76,10 @@ async fn forward(
     };
     exchange.attempts = 1;
     if let Some(upgrade) = upgrade {
-        return switch(worker, caller, application, upgrade, request).await;
+        return Box::pin(switch(worker, caller, application, upgrade, request)).await;
     }
-    let (response, connection) = worker.pool.send(&peer, request).await?;
-    Ok(received(response, Lease::new(connection)))
+    let (response, stream) = worker.pool.send(&peer, request).await?;
+    Ok(received(response, Lease::new(stream)))
 }
 
 /// Asks the application to leave HTTP, on a connection of its own.
@@ -89,14 +90,14 @@ async fn switch(
     upgrade: Upgrade,
     request: Request<RequestBody>,
 ) -> Result<Response<Body>, ProxyError> {
-    let io = carry::reach(worker, &application).await?;
-    let response = upgrade.send(io, application.address, request).await?;
-    if is_granted(&response) {
-        let arrival = Arrival { peer: caller.peer().cloned(), application };
-        return Ok(upgrade.grant(response, carry::open(worker, &arrival), ()));
+    let io = Either::Right(carry::reach(worker, &application).await?);
+    match upgrade.send(io, application.address, request).await? {
+        Answer::Switch(response, upstream) => {
+            let arrival = Arrival { peer: caller.peer().cloned(), application };
+            Ok(upgrade.grant(response, upstream, carry::open(worker, &arrival), ()))
+        }
+        Answer::Response(response) => Ok(received(response, Lease::default())),
     }
-    upgrade.declined(&response)?;
-    Ok(received(response, Lease::new(Connection::Own)))
 }
 
 /// Which port of the application is meant, and what is spoken to it.
@@ -148,7 +149,7 @@ fn host(wanted: &model::host::Authority) -> Result<HeaderValue, ProxyError> {
 }
 
 /// The application's response as the caller gets it.
-fn received(response: Response<Incoming>, lease: Lease) -> Response<Body> {
+fn received(response: Response<Received>, lease: Lease) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     headers::strip_hop_by_hop(&mut parts.headers);
     headers::strip_reserved(&mut parts.headers);

@@ -133,7 +133,7 @@ async fn dispatch(
     request: Request<Received>,
 ) -> Response<Body> {
     if request.method() == Method::CONNECT {
-        tunnel::handle(&worker, peer, request).await
+        Box::pin(tunnel::handle(&worker, peer, request)).await
     } else {
         http::handle(&worker, Caller::Stream(peer, at), request).await
     }

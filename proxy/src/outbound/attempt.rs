@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
-use hyper::body::Incoming;
 use model::balance;
 use model::budget::RetryBudget;
 use model::code::{ErrorCode, Fault};
@@ -26,6 +25,7 @@ use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::headers;
 use crate::mesh::Mesh;
+use crate::received::Received;
 use crate::replay::Replay;
 use crate::target;
 use crate::telemetry::trace;
@@ -242,12 +242,12 @@ impl Attempt<'_> {
         let mut load = LoadGuard::begin(self.endpoint);
         let peer = Peer::of(self.endpoint, self.outgoing.http2);
         let request = self.request(span)?;
-        let (response, connection) =
+        let (response, stream) =
             self.worker.pool.send(&peer, request).await.map_err(|error| self.blame(error))?;
         if response.status().as_u16() < 500 {
             load.answered();
         }
-        let lease = Lease::new(connection).with_load(load);
+        let lease = Lease::new(stream).with_load(load);
         Ok(received(self.endpoint, response, lease))
     }
 
@@ -307,7 +307,7 @@ impl Attempt<'_> {
 /// The response of `endpoint` as the client gets it.
 pub(super) fn received(
     endpoint: &Endpoint,
-    response: Response<Incoming>,
+    response: Response<Received>,
     lease: Lease,
 ) -> Response<Body> {
     let (mut parts, body) = response.into_parts();

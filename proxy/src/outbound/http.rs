@@ -65,7 +65,9 @@ async fn forward(
     let body = (!body.is_end_stream()).then(|| Upload::new(body, &parts));
     let outgoing = Outgoing::new(parts, hops, &wanted, body, &worker.mesh);
     let response = match upgrade {
-        Some(upgrade) => upgrade::send(worker, exchange, &forward, upgrade, &outgoing).await,
+        Some(upgrade) => {
+            Box::pin(upgrade::send(worker, exchange, &forward, upgrade, &outgoing)).await
+        }
         None => attempt::send(worker, exchange, &forward, outgoing).await,
     };
     match limit {

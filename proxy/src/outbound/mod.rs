@@ -68,7 +68,7 @@ async fn dispatch(worker: Worker, via: Via, request: Request<Received>) -> Respo
         return http::handle(&worker, via, request).await;
     }
     match via {
-        Via::Proxy => tunnel::handle(&worker, request).await,
+        Via::Proxy => Box::pin(tunnel::handle(&worker, request)).await,
         Via::Redirect(_) => {
             let detail = "CONNECT is for a proxy; one in the mesh is a Service of appProtocol tcp";
             ProxyError::new(ErrorCode::MethodNotAllowed, detail).response(false)

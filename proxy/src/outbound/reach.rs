@@ -16,7 +16,7 @@ use crate::error::ProxyError;
 use crate::telemetry::metrics::Tls;
 use crate::tunnel::Tunnel;
 use crate::upstream::pool::Peer;
-use crate::upstream::{Connection, Lease, LoadGuard, connect};
+use crate::upstream::{Lease, LoadGuard, connect};
 use crate::worker::Worker;
 
 /// For a TCP connection out of the mesh, which may be a long way off.
@@ -51,7 +51,7 @@ pub(super) async fn to(worker: &Worker, destination: &Destination) -> Result<Ups
 /// A connection out of the mesh is the application's own affair: one attempt.
 async fn outside(endpoint: &Arc<Endpoint>) -> Result<Upstream, ProxyError> {
     let io = connect::tcp(endpoint.target_address(), OUTSIDE_CONNECT_TIMEOUT).await?;
-    let (io, lease) = (Either::Right(io), Lease::new(Connection::Own));
+    let (io, lease) = (Either::Right(io), Lease::default());
     Ok(Upstream { io, lease, endpoint: Arc::clone(endpoint), attempts: 1 })
 }
 
@@ -101,11 +101,11 @@ async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<(Way, Lease),
     let (io, connection) = match Peer::sidecar(endpoint) {
         Some(sidecar) => {
             let (tunnel, stream) = worker.pool.open_tunnel(&sidecar, target).await?;
-            (Either::Left(tunnel), Connection::Http2(stream))
+            (Either::Left(tunnel), Some(stream))
         }
         None => {
             let io = connect::tcp(target, worker.mesh.config.connect_timeout).await?;
-            (Either::Right(io), Connection::Own)
+            (Either::Right(io), None)
         }
     };
     load.answered();

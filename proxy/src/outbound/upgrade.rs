@@ -9,9 +9,10 @@ use super::reach::{Upstream, reach, tls};
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
+use crate::http1::Answer;
 use crate::relay::Session;
 use crate::telemetry::metrics::Direction;
-use crate::upgrade::{Upgrade, is_granted};
+use crate::upgrade::Upgrade;
 use crate::worker::Worker;
 
 /// Sends the request to an endpoint, and switches if the application does.
@@ -56,10 +57,8 @@ async fn ask(
     let label = exchange.labels().0.into();
     let mut session = Session::open(&worker.mesh, Direction::Outbound, label);
     session.attempts(address, tls(&endpoint), attempts);
-    let response = upgrade.send(io, address, request).await?;
-    if is_granted(&response) {
-        return Ok(upgrade.grant(response, session, lease));
+    match upgrade.send(io, address, request).await? {
+        Answer::Switch(response, upstream) => Ok(upgrade.grant(response, upstream, session, lease)),
+        Answer::Response(response) => Ok(received(&endpoint, response, lease)),
     }
-    upgrade.declined(&response)?;
-    Ok(received(&endpoint, response, lease))
 }

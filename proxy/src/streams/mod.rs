@@ -3,6 +3,7 @@
 
 pub(crate) mod keepalive;
 mod respond;
+pub(crate) mod send;
 
 use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
@@ -150,7 +150,7 @@ fn open(request: Request<RecvStream>, limits: Limits) -> (Request<Received>, Ope
         open.tunnel = Some((stream, tell));
         return (Request::from_parts(parts, Received::Nothing), open);
     }
-    let body = Received::Http2(Stream::new(stream, content_length(&parts.headers)));
+    let body = Received::Http2(Stream::new(stream, headers::content_length(&parts.headers)));
     // The body of gRPC is a conversation, in which both sides may be silent for as long as they
     // like; any other is expected to come in one go.
     if !body.is_end_stream() && !headers::is_grpc(&parts.headers) {
@@ -161,18 +161,16 @@ fn open(request: Request<RecvStream>, limits: Limits) -> (Request<Received>, Ope
     (Request::from_parts(parts, body), open)
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
 /// Answers the request of a stream, unless the client wants no answer any more.
 async fn answer<F>(handled: F, mut respond: SendResponse<Bytes>, open: Open)
 where
     F: Future<Output = Response<Body>>,
 {
+    // What is reset by the time that it is looked at is not begun.
     let response = tokio::select! {
-        response = handled => response,
+        biased;
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+        response = handled => response,
     };
     if let Some(patience) = open.patience {
         patience.answered.set();

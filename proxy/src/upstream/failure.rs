@@ -1,13 +1,13 @@
-//! What an error of hyper means for a request: which code, and with it whether it may be sent
+//! What a failure below a request means for it: which code, and with it whether it may be sent
 //! again.
 
-use std::error::Error;
+use std::fmt::Display;
 
 use h2::Reason;
 use model::code::ErrorCode;
 
-use crate::body::BodyError;
 use crate::error::ProxyError;
+use crate::http1::Failure;
 
 /// How the connection had been used before the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,30 +18,21 @@ pub(super) enum Used {
     Again,
 }
 
-/// The failure of a request that was handed to a connection to `peer`.
-pub(super) fn of_request(
-    error: &hyper::Error,
-    peer: impl std::fmt::Display,
-    used: Used,
-) -> ProxyError {
-    let code = code(error, used);
-    ProxyError::new(code, format!("{peer}: {}", innermost(error)))
+/// The failure of a request that was handed to a connection in HTTP/1 to `peer`.
+pub(super) fn of_http1(failure: &Failure, peer: impl Display, used: Used) -> ProxyError {
+    let code = match (failure, used) {
+        (Failure::Body(error), _) => error.code(),
+        (Failure::Bad(_) | Failure::Head(_), _) => ErrorCode::UpstreamProtocol,
+        (Failure::Unsent, _) => ErrorCode::UpstreamRefused,
+        (Failure::Lost(_), Used::First) => ErrorCode::UpstreamReset,
+        (Failure::Lost(_), Used::Again) => ErrorCode::UpstreamClosedIdle,
+    };
+    ProxyError::new(code, format!("{peer}: {failure}"))
 }
 
-fn code(error: &hyper::Error, used: Used) -> ErrorCode {
-    if let Some(body) = source::<BodyError>(error) {
-        return body.code();
-    }
-    if let Some(h2) = source::<h2::Error>(error) {
-        return http2_code(h2);
-    }
-    if error.is_parse() {
-        return ErrorCode::UpstreamProtocol;
-    }
-    match used {
-        Used::First => ErrorCode::UpstreamReset,
-        Used::Again => ErrorCode::UpstreamClosedIdle,
-    }
+/// The failure of a request for an upgrade, which goes over a connection of its own.
+pub(crate) fn of_upgrade(failure: &Failure, peer: impl Display) -> ProxyError {
+    of_http1(failure, peer, Used::First)
 }
 
 /// RFC 9113 §8.7: REFUSED_STREAM, and GOAWAY for streams above its last, mean that nothing was
@@ -55,16 +46,4 @@ pub(super) fn http2_code(error: &h2::Error) -> ErrorCode {
         Some(Reason::PROTOCOL_ERROR) => ErrorCode::UpstreamProtocol,
         _ => ErrorCode::UpstreamReset,
     }
-}
-
-fn source<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
-    causes(error).find_map(|cause| cause.downcast_ref::<E>())
-}
-
-fn innermost(error: &hyper::Error) -> String {
-    causes(error).last().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
-
-fn causes(error: &hyper::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(error.source(), |cause| (*cause).source())
 }

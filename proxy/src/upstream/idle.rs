@@ -2,12 +2,10 @@
 //! that the peer is just about to close may be lost, and only some may be sent again.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::SendRequest;
-
-use crate::body::RequestBody;
+use crate::http1::Connection;
 
 /// Idle connections kept to one peer.
 const MAX_IDLE: usize = 128;
@@ -21,9 +19,6 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long it is believed what a peer's timeout was.
 const MEMORY: Duration = Duration::from_secs(600);
 
-/// When the peer closed a connection, told by the task that drives it.
-pub(super) type Closed = Arc<OnceLock<Instant>>;
-
 /// The idle connections to one peer, the one used last at the end.
 #[derive(Default)]
 pub(super) struct Idle {
@@ -32,9 +27,8 @@ pub(super) struct Idle {
 }
 
 struct Kept {
-    sender: SendRequest<RequestBody>,
+    connection: Connection,
     since: Instant,
-    closed: Closed,
 }
 
 /// How long the peer keeps idle connections, and when that was learnt.
@@ -55,52 +49,59 @@ impl fmt::Debug for Idle {
 
 impl Idle {
     /// The connection used last, unless the peer is about to close it.
-    pub(super) fn take(&mut self, now: Instant) -> Option<(SendRequest<RequestBody>, Closed)> {
-        while let Some(kept) = self.connections.pop() {
-            if kept.sender.is_closed() {
-                self.learn_from(&kept, now);
-            } else if now.saturating_duration_since(kept.since) >= self.longest(now) {
+    pub(super) fn take(&mut self, now: Instant) -> Option<Connection> {
+        let mut nobody = Context::from_waker(Waker::noop());
+        while let Some(mut kept) = self.connections.pop() {
+            if now.saturating_duration_since(kept.since) >= self.longest(now) {
                 // Those below it are idle for longer yet.
                 self.connections.clear();
-            } else if kept.sender.is_ready() {
-                return Some((kept.sender, kept.closed));
+            } else if !kept.connection.is_spent(&mut nobody) {
+                return Some(kept.connection);
             }
         }
         None
     }
 
-    /// Keeps a connection, whose peer may have said for how long it does (`Keep-Alive`).
+    /// Keeps a connection, whose peer may have said for how long it does (`Keep-Alive`); `watcher`
+    /// is woken when it can be used no more.
     pub(super) fn give(
         &mut self,
-        sender: SendRequest<RequestBody>,
-        closed: Closed,
+        mut connection: Connection,
         said: Option<Duration>,
         now: Instant,
+        watcher: &Waker,
     ) {
         if let Some(timeout) = said {
             self.learn(timeout, now);
         }
-        if self.connections.len() < MAX_IDLE {
-            self.connections.push(Kept { sender, since: now, closed });
+        let spent = connection.is_spent(&mut Context::from_waker(watcher));
+        if !spent && self.connections.len() < MAX_IDLE {
+            self.connections.push(Kept { connection, since: now });
+        }
+    }
+
+    /// Drops what the peer has closed, and learns from it after how long it did.
+    pub(super) fn watch(&mut self, now: Instant, cx: &mut Context<'_>) {
+        for mut kept in std::mem::take(&mut self.connections) {
+            if kept.connection.is_spent(cx) {
+                self.learn(now.saturating_duration_since(kept.since), now);
+            } else {
+                self.connections.push(kept);
+            }
         }
     }
 
     /// Closes what has been idle for long; says whether anything is left.
     pub(super) fn sweep(&mut self, now: Instant) -> bool {
+        let longest = self.longest(now);
         for kept in std::mem::take(&mut self.connections) {
-            if kept.sender.is_closed() {
-                self.learn_from(&kept, now);
-            } else if now.saturating_duration_since(kept.since) < self.longest(now) {
+            if now.saturating_duration_since(kept.since) < longest {
                 self.connections.push(kept);
+            } else {
+                kept.connection.close();
             }
         }
         !self.connections.is_empty() || self.believed(now).is_some()
-    }
-
-    fn learn_from(&mut self, kept: &Kept, now: Instant) {
-        if let Some(closed) = kept.closed.get() {
-            self.learn(closed.saturating_duration_since(kept.since), now);
-        }
     }
 
     fn learn(&mut self, timeout: Duration, now: Instant) {

@@ -17,45 +17,29 @@ use std::time::{Duration, Instant};
 
 use model::endpoint::Endpoint;
 
+pub(crate) use failure::of_upgrade;
+pub(crate) use http1::Home;
 pub use pool::Pool;
 pub use shared::StreamGuard;
 
-/// What a response holds until its body has ended: its connection, and its share of the
-/// endpoint's load.
-#[derive(Debug)]
+/// What a response holds until its body has ended: its place on a shared connection, and its share
+/// of the endpoint's load.
+#[derive(Debug, Default)]
 pub struct Lease {
-    connection: Connection,
-    load: Option<LoadGuard>,
-}
-
-/// The connection that a response comes on.
-#[derive(Debug)]
-pub enum Connection {
-    /// A stream of a shared connection; the place is free again when this is dropped.
-    Http2(StreamGuard),
-    /// A connection of its own, to be used again if the response was read whole.
-    Http1(http1::Returnable),
-    /// A connection that carries nothing else.
-    Own,
+    _stream: Option<StreamGuard>,
+    _load: Option<LoadGuard>,
 }
 
 impl Lease {
-    /// The lease of a response on `connection`.
-    pub const fn new(connection: Connection) -> Self {
-        Self { connection, load: None }
+    /// The lease of a response on a shared connection, or on one of its own.
+    pub const fn new(stream: Option<StreamGuard>) -> Self {
+        Self { _stream: stream, _load: None }
     }
 
     /// Adds the load of the endpoint that answers.
     pub fn with_load(mut self, load: LoadGuard) -> Self {
-        self.load = Some(load);
+        self._load = Some(load);
         self
-    }
-
-    /// The response was read whole: the connection may carry another request.
-    pub fn release(self) {
-        if let Connection::Http1(returnable) = self.connection {
-            returnable.give_back();
-        }
     }
 }
 

@@ -2,26 +2,28 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::SendRequest;
 use model::endpoint::Endpoint;
 use model::spiffe::SpiffeId;
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use tokio_util::either::Either;
 
 use super::idle::Idle;
 use super::shared::Connections;
 use super::tunnels::{self, Tunnels};
-use super::{Connection, StreamGuard, connect, http1, http2};
+use super::http2::Requests;
+use super::{StreamGuard, connect, http1, http2};
 use crate::body::RequestBody;
 use crate::error::ProxyError;
+use crate::http1::Dialled;
 use crate::mesh::{Credentials, MESH_ALPN, Mesh};
+use crate::received::Received;
 use crate::tunnel::Tunnel;
 
 /// How often idle connections are looked through.
@@ -80,9 +82,6 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A connection to an application.
-pub(super) type Dialled = Either<Tunnel, TcpStream>;
-
 /// One worker's connections. Cloning it is cheap and gives the same pool.
 #[derive(Debug, Clone)]
 pub struct Pool(pub(super) Arc<Shared>);
@@ -93,9 +92,11 @@ pub struct Pool(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     pub(super) mesh: Arc<Mesh>,
     pub(super) http1: Mutex<HashMap<Peer, Idle>>,
-    pub(super) http2: Mutex<HashMap<Peer, Connections<SendRequest<RequestBody>>>>,
+    pub(super) http2: Mutex<HashMap<Peer, Connections<Requests>>>,
     pub(super) tunnels: Mutex<HashMap<Peer, Connections<Tunnels>>>,
     configs: Mutex<Configs>,
+    /// Wakes whoever looks after idle connections, once there is one.
+    watcher: OnceLock<Waker>,
 }
 
 /// TLS configurations by the identity expected, all made from the same credentials.
@@ -120,6 +121,7 @@ impl Pool {
             http2: Mutex::default(),
             tunnels: Mutex::default(),
             configs: Mutex::default(),
+            watcher: OnceLock::new(),
         }));
         let swept = Arc::downgrade(&pool.0);
         tokio::spawn(async move {
@@ -129,6 +131,14 @@ impl Pool {
                 shared.sweep(Instant::now());
             }
         });
+        let watched = Arc::downgrade(&pool.0);
+        tokio::spawn(poll_fn(move |cx| match watched.upgrade() {
+            Some(shared) => {
+                shared.watch(cx);
+                Poll::Pending
+            }
+            None => Poll::Ready(()),
+        }));
         pool
     }
 
@@ -140,13 +150,16 @@ impl Pool {
         &self,
         peer: &Peer,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Connection), ProxyError> {
+    ) -> Result<(Response<Received>, Option<StreamGuard>), ProxyError> {
         match peer {
-            Peer::Tunnel(tunnel) if !tunnel.http2 => http1::send(&self.0, peer, request).await,
-            Peer::Mesh(..) | Peer::Http2(_) | Peer::Tunnel(_) => {
-                http2::send(&self.0, peer, request).await
+            Peer::Tunnel(tunnel) if !tunnel.http2 => {
+                Ok((http1::send(&self.0, peer, request).await?, None))
             }
-            Peer::Http1(_) => http1::send(&self.0, peer, request).await,
+            Peer::Http1(_) => Ok((http1::send(&self.0, peer, request).await?, None)),
+            Peer::Mesh(..) | Peer::Http2(_) | Peer::Tunnel(_) => {
+                let (response, stream) = http2::send(&self.0, peer, request).await?;
+                Ok((response, Some(stream)))
+            }
         }
     }
 
@@ -196,6 +209,17 @@ impl Shared {
                 Ok((Either::Right(io), None))
             }
         }
+    }
+
+    /// What idle connections wake when they can be used no more.
+    pub(super) fn watcher(&self) -> &Waker {
+        self.watcher.get().unwrap_or_else(|| Waker::noop())
+    }
+
+    fn watch(&self, cx: &mut Context<'_>) {
+        self.watcher.get_or_init(|| cx.waker().clone());
+        let now = Instant::now();
+        lock(&self.http1).values_mut().for_each(|idle| idle.watch(now, cx));
     }
 
     fn sweep(&self, now: Instant) {

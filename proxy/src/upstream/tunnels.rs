@@ -3,37 +3,25 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
-use bytes::Bytes;
-use h2::client::{Builder, SendRequest};
 use http::{Request, Response, StatusCode};
 use model::code::ErrorCode;
 use model::headers as names;
 
 use super::failure;
+use super::http2::{Streams, handshake};
 use super::pool::{Peer, Shared};
 use super::shared::{self, Connections, Life, Place, Sender, StreamGuard, acquire};
 use crate::error::ProxyError;
-use crate::frames::Frames;
-use crate::guard::Guard;
-use crate::server::{
-    CONNECTION_WINDOW, MAX_HEAD, MAX_STREAMS, READER_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
-};
-use crate::streams::keepalive;
+use crate::server::CONNECTION_WINDOW;
 use crate::tunnel::Tunnel;
 
 /// Connections tried for one stream: a connection may close between our look and our request.
 const MAX_ATTEMPTS: usize = 3;
 
 /// A connection that carries tunnels.
-pub(super) struct Tunnels {
-    sender: SendRequest<Bytes>,
-    /// Whether it takes no more streams.
-    closed: Arc<AtomicBool>,
-}
+pub(super) struct Tunnels(Streams);
 
 /// A tunnel through a sidecar, by a CONNECT stream whose `:authority` is the application's address.
 pub(super) async fn open(
@@ -55,7 +43,7 @@ pub(super) async fn open(
             // The connection takes no more streams. Nothing was carried yet: another may do.
             Err(error) if attempts < MAX_ATTEMPTS && !error.is_reset() => {
                 tracing::debug!(%error, %peer, "a tunnel is tried again on another connection");
-                place.sender().closed.store(true, Ordering::Relaxed);
+                place.sender().0.close();
                 attempts += 1;
             }
             Err(error) => {
@@ -88,7 +76,7 @@ async fn connect(
     tunnels: &Tunnels,
     request: Request<()>,
 ) -> Result<(Response<()>, Tunnel), h2::Error> {
-    let mut sender = tunnels.sender.clone().ready().await?;
+    let mut sender = tunnels.0.sender.clone().ready().await?;
     let (response, send) = sender.send_request(request, false)?;
     let (head, receive) = response.await?.into_parts();
     Ok((Response::from_parts(head, ()), Tunnel::new(send, receive)))
@@ -109,40 +97,15 @@ impl Sender for Tunnels {
             return Err(ProxyError::new(ErrorCode::Internal, detail));
         };
         let (io, life) = shared::mesh(&pool, *address, identity).await?;
-        let io = Guard::new(io, Frames::of_server(Instant::now()), READER_TIMEOUT);
-        let (sender, mut connection) = Builder::new()
-            .enable_push(false)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .initial_max_send_streams(MAX_STREAMS as usize)
-            .max_header_list_size(MAX_HEAD as u32)
-            .max_send_buffer_size(SEND_BUFFER)
-            .handshake::<_, Bytes>(io)
-            .await
-            .map_err(|error| {
-                ProxyError::new(failure::http2_code(&error), format!("{peer}: {error}"))
-            })?;
-        let closed = Arc::new(AtomicBool::new(false));
-        let cut = life.cut();
-        let (told, lost) = (Arc::clone(&closed), keepalive::lost(connection.ping_pong()));
-        tokio::spawn(async move {
-            // The tunnels on the connection hear how it ended; nobody else asks.
-            tokio::select! {
-                ended = connection => drop(ended),
-                () = lost => {}
-                () = cut => {}
-            }
-            told.store(true, Ordering::Relaxed);
-        });
-        Ok((Self { sender, closed }, life))
+        let streams = handshake(&peer, io, None, &life, CONNECTION_WINDOW).await?;
+        Ok((Self(streams), life))
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.0.is_closed()
     }
 
     fn max_streams(&self) -> u32 {
-        let theirs = u32::try_from(self.sender.current_max_send_streams()).unwrap_or(u32::MAX);
-        theirs.min(MAX_STREAMS)
+        self.0.most()
     }
 }

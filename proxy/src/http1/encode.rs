@@ -1,0 +1,198 @@
+//! Messages as they are written: heads, and bodies framed anew (RFC 9112 §6, §7).
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderName, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http_body::{Body, Frame};
+
+use super::out::Out;
+use crate::headers::{content_length, date};
+
+/// How a body is framed on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoder {
+    /// There is none.
+    Nothing,
+    /// So many bytes are still to come.
+    Length(u64),
+    /// In chunks; whether trailers may follow them.
+    Chunked { trailers: bool },
+    /// As bytes until the connection ends.
+    UntilClose,
+}
+
+/// A body does not have the length that its head says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WrongLength;
+
+/// What is to be known of a request to answer it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) version: Version,
+    /// Its method is HEAD.
+    pub(super) head: bool,
+    /// The client takes trailers (RFC 9110 §10.1.4).
+    pub(super) trailers: bool,
+    /// HTTP may end with the response: a CONNECT, or an upgrade.
+    pub(super) connect: bool,
+}
+
+/// Writes the head of a request; the framing of its body is what its fields say.
+pub(super) fn request<B>(out: &mut Out, request: &Request<B>) -> Encoder {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    out.reserve(128 + target.len() + 48 * request.headers().len());
+    out.text(request.method().as_str().as_bytes());
+    out.text(b" ");
+    out.text(target.as_bytes());
+    out.text(b" HTTP/1.1\r\n");
+    if let Some(host) = request.headers().get(HOST) {
+        field(out, &HOST, host); // first, as RFC 9110 §7.2 wants it
+    }
+    for (name, value) in request.headers().iter().filter(|(name, _)| *name != HOST) {
+        field(out, name, value);
+    }
+    out.text(b"\r\n");
+    if request.headers().contains_key(TRANSFER_ENCODING) {
+        return Encoder::Chunked { trailers: true };
+    }
+    content_length(request.headers()).map_or(Encoder::Nothing, Encoder::Length)
+}
+
+/// Writes the head of a response; `close` if it is the last one on the connection. What it says of
+/// its body's framing is decided here, by its body and by what was asked.
+pub(super) fn response<B: Body>(
+    out: &mut Out,
+    response: &Response<B>,
+    asked: Asked,
+    close: bool,
+) -> Encoder {
+    let (status, headers) = (response.status(), response.headers());
+    let encoder = encoder(response, asked);
+    out.reserve(128 + 48 * headers.len());
+    out.text(if asked.version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.text(status.as_str().as_bytes());
+    out.text(b" ");
+    out.text(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.text(b"\r\n");
+    let drops_length = !keeps_length(status, asked) || matches!(encoder, Encoder::Chunked { .. });
+    for (name, value) in headers {
+        if !(drops_length && name == CONTENT_LENGTH) {
+            field(out, name, value);
+        }
+    }
+    match encoder {
+        Encoder::Chunked { .. } => out.text(b"transfer-encoding: chunked\r\n"),
+        Encoder::Length(length) if !headers.contains_key(CONTENT_LENGTH) => {
+            out.text(b"content-length: ");
+            out.text(length.to_string().as_bytes());
+            out.text(b"\r\n");
+        }
+        _ => {}
+    }
+    if !headers.contains_key(DATE) {
+        field(out, &DATE, &date());
+    }
+    if close {
+        field(out, &CONNECTION, &HeaderValue::from_static("close"));
+    } else if asked.version == Version::HTTP_10 {
+        field(out, &CONNECTION, &HeaderValue::from_static("keep-alive"));
+    }
+    out.text(b"\r\n");
+    encoder
+}
+
+/// Whether a length in the head may stand: not beside a switch to something else or a 204
+/// (RFC 9110 §8.6).
+fn keeps_length(status: StatusCode, asked: Asked) -> bool {
+    let connected = asked.connect && status.is_success();
+    !(status.is_informational() || status == StatusCode::NO_CONTENT || connected)
+}
+
+fn encoder<B: Body>(response: &Response<B>, asked: Asked) -> Encoder {
+    let (status, body) = (response.status(), response.body());
+    if asked.head || status == StatusCode::NOT_MODIFIED || !keeps_length(status, asked) {
+        return Encoder::Nothing;
+    }
+    let exact = || if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+    match content_length(response.headers()).or_else(exact) {
+        Some(length) => Encoder::Length(length),
+        None if asked.version == Version::HTTP_10 => Encoder::UntilClose,
+        None => Encoder::Chunked { trailers: asked.trailers },
+    }
+}
+
+fn field(out: &mut Out, name: &HeaderName, value: &HeaderValue) {
+    out.text(name.as_str().as_bytes());
+    out.text(b": ");
+    out.text(value.as_bytes());
+    out.text(b"\r\n");
+}
+
+impl Encoder {
+    /// Whether the body ends with the last of its bytes, and that is written.
+    pub(super) const fn is_over(self) -> bool {
+        matches!(self, Self::Nothing | Self::Length(0))
+    }
+
+    /// Writes a piece of the body.
+    pub(super) fn frame(&mut self, out: &mut Out, frame: Frame<Bytes>) -> Result<(), WrongLength> {
+        match frame.into_data() {
+            Ok(data) if data.is_empty() => Ok(()),
+            Ok(data) => self.data(out, data),
+            Err(frame) => {
+                if let (Self::Chunked { trailers: true }, Ok(trailers)) =
+                    (*self, frame.into_trailers())
+                {
+                    out.text(b"0\r\n");
+                    trailers.iter().for_each(|(name, value)| field(out, name, value));
+                    out.text(b"\r\n");
+                    *self = Self::Nothing;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn data(&mut self, out: &mut Out, data: Bytes) -> Result<(), WrongLength> {
+        match self {
+            Self::Nothing => Ok(()), // an answer to HEAD
+            Self::Length(left) => {
+                *left = left.checked_sub(data.len() as u64).ok_or(WrongLength)?;
+                out.data(data);
+                Ok(())
+            }
+            Self::Chunked { .. } => {
+                out.text(format!("{:x}\r\n", data.len()).as_bytes());
+                out.data(data);
+                out.text(b"\r\n");
+                Ok(())
+            }
+            Self::UntilClose => {
+                out.data(data);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the end of the body.
+    pub(super) fn end(&mut self, out: &mut Out) -> Result<(), WrongLength> {
+        match *self {
+            Self::Length(1..) => return Err(WrongLength),
+            Self::Chunked { .. } => out.text(b"0\r\n\r\n"),
+            Self::Nothing | Self::Length(0) | Self::UntilClose => {}
+        }
+        *self = Self::Nothing;
+        Ok(())
+    }
+}
+
+/// Whether the client of `headers` takes trailers.
+pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(http::header::TE).iter().any(|te| {
+        let mut codings = te.as_bytes().split(|byte| *byte == b',');
+        codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+

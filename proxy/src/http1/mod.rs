@@ -1,0 +1,20 @@
+//! HTTP/1 on a connection (RFC 9112), as its server and as its client.
+//!
+//! Bytes are read once: [`head`] and [`decode`] judge what they parse by the letter of the RFC, so
+//! that no two readers could take them for different messages, and what is written is framed anew
+//! ([`encode`]). A connection is driven by whoever serves it or waits for its answer; there is no
+//! task beside it.
+
+mod client;
+mod decode;
+mod encode;
+mod head;
+mod lines;
+mod out;
+mod pipe;
+mod read;
+mod server;
+
+pub(crate) use client::{Answer, Connection, Dialled, Download, Failure};
+pub(crate) use pipe::Piped;
+pub(crate) use server::{OnSwitch, Switched, serve};

@@ -1,0 +1,117 @@
+//! What is to be written to a connection: small pieces joined, large ones as they are.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+
+/// A piece from this length on is not copied.
+const LARGE: usize = 4 * 1024;
+
+/// From this length on nothing more is taken up before what is there was written.
+const FULL: usize = 64 * 1024;
+
+/// Most pieces that are written at once.
+const AT_ONCE: usize = 16;
+
+/// Bytes on their way out, in order.
+#[derive(Debug, Default)]
+pub(super) struct Out {
+    pieces: VecDeque<Bytes>,
+    /// What comes after the pieces.
+    tail: BytesMut,
+    length: usize,
+}
+
+impl Out {
+    /// Whether nothing is left to be written.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// How many bytes are left to be written.
+    pub(super) const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Whether it is time to write.
+    pub(super) const fn is_full(&self) -> bool {
+        self.length >= FULL
+    }
+
+    /// Adds a small piece.
+    pub(super) fn text(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+        self.length += bytes.len();
+    }
+
+    /// Adds a piece of a body.
+    pub(super) fn data(&mut self, data: Bytes) {
+        if data.len() < LARGE {
+            return self.text(&data);
+        }
+        if !self.tail.is_empty() {
+            self.pieces.push_back(self.tail.split().freeze());
+        }
+        self.length += data.len();
+        self.pieces.push_back(data);
+    }
+
+    /// Makes room for a head of about so many bytes.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.tail.reserve(bytes);
+    }
+
+    /// Writes all of it.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
+        while !self.is_empty() {
+            let written = if self.pieces.is_empty() {
+                ready!(Pin::new(&mut *io).poll_write(cx, &self.tail))?
+            } else {
+                ready!(self.poll_write_pieces(cx, io))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        if self.tail.capacity() > LARGE {
+            self.tail = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_pieces(
+        &self,
+        cx: &mut Context<'_>,
+        io: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); AT_ONCE];
+        let pieces = self.pieces.iter().map(|piece| &**piece).chain([&*self.tail]);
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        Pin::new(io).poll_write_vectored(cx, &slices[..count])
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.length -= written;
+        while let Some(piece) = self.pieces.front_mut() {
+            if written < piece.len() {
+                return piece.advance(written);
+            }
+            written -= piece.len();
+            self.pieces.pop_front();
+        }
+        self.tail.advance(written);
+    }
+}

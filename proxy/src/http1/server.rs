@@ -1,0 +1,485 @@
+//! The server's side of a connection: requests one after the other, each answered before the next
+//! is read.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::UPGRADE;
+use http_body::Body as _;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::decode::{BadBody, Decoder};
+use super::encode::{self, Asked, Encoder};
+use super::head::{self, BadHead};
+use super::lines::Lines;
+use super::out::Out;
+use super::pipe::{Feed, Wants, pipe};
+use super::read::poll_fill;
+use crate::body::{Body, BodyError};
+use crate::drain::Drain;
+use crate::idle::Idle;
+use crate::received::Received;
+use crate::relay::Carried;
+use crate::server::{HEAD_TIMEOUT, KEEP_ALIVE, READER_TIMEOUT};
+use crate::sniff::Prefixed;
+
+/// How much of what follows a request is read before its turn.
+const AHEAD: usize = 16 * 1024;
+
+/// How much of a body that nobody wants is read for the sake of what follows it.
+const UNWANTED: usize = 64 * 1024;
+
+/// How long a client may take to hear the last response, while it is still sending.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A connection on which HTTP has ended.
+pub(crate) type Switched = Box<dyn Carried + Send>;
+
+/// The connection of a CONNECT or an upgrade, once it is granted; an extension of the request.
+#[derive(Clone)]
+pub(crate) struct OnSwitch(Arc<Mutex<Option<oneshot::Receiver<Switched>>>>);
+
+impl fmt::Debug for OnSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnSwitch")
+    }
+}
+
+impl OnSwitch {
+    fn new() -> (oneshot::Sender<Switched>, Self) {
+        let (tell, told) = oneshot::channel();
+        (tell, Self(Arc::new(Mutex::new(Some(told)))))
+    }
+
+    /// Resolves when the response that grants it was sent; `None` when it was not, or when another
+    /// one waits for it.
+    pub(crate) async fn granted(self) -> Option<Switched> {
+        let waited = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        waited?.await.ok()
+    }
+}
+
+/// Serves the connection until the client or the drain ends it.
+///
+/// # Errors
+/// What went wrong with the connection.
+pub(crate) async fn serve<I, H, F>(io: Prefixed<I>, drain: &Drain, handle: H) -> io::Result<()>
+where
+    I: Carried + Send + 'static,
+    H: Fn(Request<Received>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let mut connection = Connection::new(io);
+    let mut lingered = pin!(drain.lingered());
+    while let Some(asked) = connection.head(lingered.as_mut()).await? {
+        match connection.exchange(asked, drain, &handle).await? {
+            Next::Request => {}
+            Next::End => return connection.end().await,
+            Next::Switch(tell) => {
+                let io: Switched = Box::new(Prefixed::new(connection.read, connection.io));
+                // Whoever granted it may be gone, and the connection goes with him.
+                let _ = tell.send(io);
+                return Ok(());
+            }
+        }
+    }
+    connection.end().await
+}
+
+/// What follows a request and its response.
+enum Next {
+    Request,
+    End,
+    /// Something else than HTTP.
+    Switch(oneshot::Sender<Switched>),
+}
+
+struct Connection<I> {
+    io: I,
+    read: BytesMut,
+    lines: Lines,
+    out: Out,
+    /// The client has ended its side.
+    ended: bool,
+    silent: Idle,
+    slow: Idle,
+    unread: Idle,
+}
+
+/// The body of the request that is being answered.
+struct Upload {
+    decoder: Decoder,
+    /// `None` once nobody wants it any more.
+    feed: Option<Feed>,
+    /// The client waits for word before it sends it.
+    expects: bool,
+}
+
+impl<I: Carried + Send + 'static> Connection<I> {
+    fn new(io: Prefixed<I>) -> Self {
+        let (read, io) = io.into_parts();
+        Self {
+            io,
+            read,
+            lines: Lines::default(),
+            out: Out::default(),
+            ended: false,
+            silent: Idle::new(KEEP_ALIVE),
+            slow: Idle::new(HEAD_TIMEOUT),
+            unread: Idle::new(READER_TIMEOUT),
+        }
+    }
+
+    /// The head of the next request; `None` when there is none any more.
+    async fn head(
+        &mut self,
+        mut lingered: Pin<&mut impl Future<Output = ()>>,
+    ) -> io::Result<Option<head::Asked>> {
+        self.silent.moved();
+        self.slow.moved();
+        let parsed = poll_fn(|cx| {
+            loop {
+                match head::request(&mut self.read, &mut self.lines) {
+                    Ok(None) => {}
+                    parsed => return Poll::Ready(Ok(parsed)),
+                }
+                match poll_fill(&mut self.io, &mut self.read, None, cx)? {
+                    Poll::Ready(0) => {
+                        self.ended = true;
+                        return Poll::Ready(Ok(Ok(None)));
+                    }
+                    Poll::Ready(_) => {}
+                    // A client that keeps its connection for the next request is in no hurry; a
+                    // head that has begun must be whole in time.
+                    Poll::Pending if self.read.is_empty() => {
+                        if self.silent.poll(cx).is_pending() {
+                            ready!(lingered.as_mut().poll(cx));
+                        }
+                        return Poll::Ready(Ok(Ok(None)));
+                    }
+                    Poll::Pending => {
+                        ready!(self.slow.poll(cx));
+                        let late = format!("a head that is not whole after {HEAD_TIMEOUT:?}");
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, late)));
+                    }
+                }
+            }
+        })
+        .await?;
+        match parsed {
+            Ok(asked) => Ok(asked),
+            Err(bad) => self.refuse(bad).await.map(|()| None),
+        }
+    }
+
+    /// Answers a head that cannot be read; what follows it is not read either.
+    async fn refuse(&mut self, bad: BadHead) -> io::Result<()> {
+        tracing::debug!(error = %bad, "HTTP/1: request refused");
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = bad.status();
+        let asked =
+            Asked { version: Version::HTTP_11, head: false, trailers: false, connect: false };
+        encode::response(&mut self.out, &response, asked, true);
+        self.flush().await
+    }
+
+    /// Has one request handled and sends the response.
+    async fn exchange<H, F>(
+        &mut self,
+        head: head::Asked,
+        drain: &Drain,
+        handle: &H,
+    ) -> io::Result<Next>
+    where
+        H: Fn(Request<Received>) -> F,
+        F: Future<Output = Response<Body>>,
+    {
+        let head::Asked { mut request, body, keep_alive, expects } = head;
+        let asked = Asked {
+            version: request.version(),
+            head: *request.method() == Method::HEAD,
+            trailers: encode::takes_trailers(request.headers()),
+            connect: *request.method() == Method::CONNECT,
+        };
+        let switch = may_leave_http(&request).then(OnSwitch::new).map(|(tell, told)| {
+            request.extensions_mut().insert(told);
+            tell
+        });
+        let (mut upload, body) = Upload::open(body, expects, &mut self.read);
+        let response = {
+            let mut handled = pin!(handle(request.map(|()| body)));
+            poll_fn(|cx| match handled.as_mut().poll(cx) {
+                Poll::Ready(response) => Poll::Ready(Ok(response)),
+                Poll::Pending => self.poll_read(cx, &mut upload).map(Err),
+            })
+            .await?
+        };
+        if let Some(tell) = switch {
+            if leaves_http(response.status(), asked.connect) {
+                encode::response(&mut self.out, &response, asked, false);
+                drop(response);
+                return self.flush().await.map(|()| Next::Switch(tell));
+            }
+            // What follows such a request may be no HTTP: it is the last one.
+            self.respond(response, asked, true, &mut upload).await?;
+            return Ok(Next::End);
+        }
+        upload.pass_over(&mut self.read);
+        let last = !keep_alive || drain.has_begun() || upload.is_abandoned() || self.ended;
+        let closes = self.respond(response, asked, last, &mut upload).await?;
+        upload.pass_over(&mut self.read);
+        let over = last || closes || !upload.decoder.is_over();
+        Ok(if over { Next::End } else { Next::Request })
+    }
+
+    /// Sends the response, while the rest of the request's body is read; says whether the end of
+    /// the connection is a part of it.
+    async fn respond(
+        &mut self,
+        response: Response<Body>,
+        asked: Asked,
+        last: bool,
+        upload: &mut Upload,
+    ) -> io::Result<bool> {
+        let mut encoder = encode::response(&mut self.out, &response, asked, last);
+        let closes = encoder == Encoder::UntilClose;
+        let mut body = response.into_body();
+        self.unread.moved();
+        while !encoder.is_over() || !body.is_end_stream() {
+            let piece = poll_fn(|cx| self.poll_piece(cx, &mut body, upload)).await?;
+            let whole = match piece {
+                Some(Ok(frame)) => encoder.frame(&mut self.out, frame),
+                Some(Err(error)) => return Err(self.break_off(&error.to_string()).await),
+                None => {
+                    let ended = encoder.end(&mut self.out);
+                    if ended.is_ok() {
+                        break;
+                    }
+                    ended
+                }
+            };
+            if whole.is_err() {
+                return Err(self.break_off("a body of another length than its head says").await);
+            }
+        }
+        drop(body);
+        self.flush().await?;
+        Ok(closes)
+    }
+
+    /// The next piece of the response. What was written before goes out when there is none yet, or
+    /// when it is much.
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Body,
+        upload: &mut Upload,
+    ) -> Poll<io::Result<Piece>> {
+        if self.out.is_full() {
+            if let Poll::Ready(error) = self.poll_read(cx, upload) {
+                return Poll::Ready(Err(error));
+            }
+            ready!(self.poll_flush(cx))?;
+        }
+        if let Poll::Ready(piece) = Pin::new(body).poll_frame(cx) {
+            return Poll::Ready(Ok(piece));
+        }
+        if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+            return Poll::Ready(Err(error));
+        }
+        self.poll_read(cx, upload).map(Err)
+    }
+
+    /// Feeds the request's body to whoever wants it, and looks for the client's end. Resolves when
+    /// the client is gone.
+    fn poll_read(&mut self, cx: &mut Context<'_>, upload: &mut Upload) -> Poll<io::Error> {
+        loop {
+            let gone = match upload.poll(cx, &mut self.read) {
+                Feeding::Waits => return Poll::Pending,
+                Feeding::Over if self.ended || self.read.len() >= AHEAD => return Poll::Pending,
+                Feeding::Over => {
+                    match ready!(poll_fill(&mut self.io, &mut self.read, None, cx)) {
+                        Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+                        Ok(_) => continue,
+                        Err(error) => error,
+                    }
+                }
+                Feeding::Hungry => {
+                    if std::mem::take(&mut upload.expects) {
+                        self.out.text(b"HTTP/1.1 100 Continue\r\n\r\n");
+                    }
+                    if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+                        return Poll::Ready(error);
+                    }
+                    let left = upload.decoder.left();
+                    match ready!(poll_fill(&mut self.io, &mut self.read, Some(left), cx)) {
+                        Ok(1..) => continue,
+                        Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+                        Err(error) => error,
+                    }
+                }
+            };
+            self.ended = true;
+            if upload.decoder.is_over() {
+                return Poll::Ready(gone);
+            }
+            upload.feed = None; // its reader hears that it is cut off, and answers
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let before = self.out.length();
+        let written = self.out.poll_write(cx, &mut self.io);
+        if self.out.length() < before {
+            self.unread.moved();
+        }
+        if written.is_ready() {
+            ready!(written)?;
+            return Pin::new(&mut self.io).poll_flush(cx);
+        }
+        ready!(self.unread.poll(cx));
+        let text = format!("the client read nothing for {READER_TIMEOUT:?}");
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)))
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Ends a response that cannot be sent whole so that it does not look whole.
+    async fn break_off(&mut self, why: &str) -> io::Error {
+        // What came before it may be worth something.
+        let _ = timeout(FAREWELL, self.flush()).await;
+        self.io.reset();
+        io::Error::new(io::ErrorKind::ConnectionAborted, why.to_owned())
+    }
+
+    /// Ends the connection in order. A client that is still sending hears the response first: a
+    /// socket that is closed with something unread takes back what it has sent.
+    async fn end(mut self) -> io::Result<()> {
+        self.io.shutdown().await?;
+        if !self.ended {
+            let mut passed_over = 0;
+            let rest = poll_fn(|cx| {
+                while passed_over < 4 * UNWANTED {
+                    self.read.clear();
+                    match ready!(poll_fill(&mut self.io, &mut self.read, Some(None), cx)) {
+                        Ok(1..) => passed_over += self.read.len(),
+                        Ok(0) | Err(_) => break,
+                    }
+                }
+                Poll::Ready(())
+            });
+            let _ = timeout(FAREWELL, rest).await;
+        }
+        Ok(())
+    }
+}
+
+type Piece = Option<Result<http_body::Frame<bytes::Bytes>, BodyError>>;
+
+/// What can be done for a request's body.
+enum Feeding {
+    /// Nothing before its reader wants more.
+    Waits,
+    /// Its reader wants what has not come yet.
+    Hungry,
+    /// Nothing any more.
+    Over,
+}
+
+impl Upload {
+    /// The body of a request, and what whoever handles it reads. What came with the head is there
+    /// at once.
+    fn open(decoder: Option<Decoder>, expects: bool, read: &mut BytesMut) -> (Self, Received) {
+        let Some(decoder) = decoder else {
+            let upload = Self { decoder: Decoder::Over, feed: None, expects: false };
+            return (upload, Received::Nothing);
+        };
+        let (feed, body) = pipe(decoder.left());
+        let expects = expects && read.is_empty();
+        let mut upload = Self { decoder, feed: Some(feed), expects };
+        upload.feed(read);
+        (upload, Received::Piped(body))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, read: &mut BytesMut) -> Feeding {
+        loop {
+            let Some(feed) = &self.feed else {
+                let over = self.decoder.is_over();
+                return if over { Feeding::Over } else { Feeding::Waits };
+            };
+            match feed.poll_wants(cx) {
+                Poll::Pending => return Feeding::Waits,
+                Poll::Ready(Wants::Nothing) => self.feed = None,
+                Poll::Ready(Wants::More) if self.feed(read) => {}
+                Poll::Ready(Wants::More) => return Feeding::Hungry,
+            }
+        }
+    }
+
+    /// Gives the reader the next piece of what has come; says whether there was one, or an end.
+    fn feed(&mut self, read: &mut BytesMut) -> bool {
+        let Some(feed) = &self.feed else { return false };
+        match self.decoder.decode(read) {
+            Ok(Some(frame)) => feed.give(Ok(frame), self.decoder.is_over()),
+            Ok(None) if self.decoder.is_over() => feed.end(),
+            Ok(None) => return false,
+            Err(bad) => feed.give(Err(bad.into()), true),
+        }
+        if self.decoder.is_over() {
+            // The reader has it all; what comes next is another request's.
+            self.feed = None;
+        }
+        true
+    }
+
+    /// Reads over what has come of a body that nobody wants.
+    fn pass_over(&mut self, read: &mut BytesMut) {
+        let mut passed_over = 0;
+        if self.feed.as_ref().is_some_and(|feed| !feed.is_left()) {
+            return;
+        }
+        while let Ok(Some(frame)) = self.decoder.decode(read) {
+            passed_over += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if passed_over > UNWANTED {
+                return;
+            }
+        }
+    }
+
+    /// Whether something is left of it that nobody will read.
+    fn is_abandoned(&self) -> bool {
+        !self.decoder.is_over() && self.feed.as_ref().is_none_or(Feed::is_left)
+    }
+}
+
+impl From<BadBody> for BodyError {
+    fn from(bad: BadBody) -> Self {
+        match bad {
+            BadBody::Malformed => Self::Malformed,
+            BadBody::Trailers => Self::TrailersTooLarge,
+        }
+    }
+}
+
+/// Whether HTTP may end with the answer to `request`.
+fn may_leave_http<B>(request: &Request<B>) -> bool {
+    let mut upgrades = request.headers().get_all(UPGRADE).iter();
+    let h2c = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"h2c");
+    request.method() == Method::CONNECT || upgrades.any(|value| !h2c(value))
+}
+
+/// Whether the bytes after a response are HTTP no more (RFC 9110 §9.3.6, §15.2.2).
+fn leaves_http(status: StatusCode, connect: bool) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || (connect && status.is_success())
+}
