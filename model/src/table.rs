@@ -4,7 +4,7 @@
 //! changes; a request sees one Table from its start to its end. The live state of endpoints and
 //! budgets is shared with the Table before it, found by key, so that a push forgets nothing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,14 +36,18 @@ pub struct Resources {
     pub publication: u64,
 }
 
+/// Asked with each request, so by a quick hash; seeded, for names may come from clients.
+type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+type Set<K> = std::collections::HashSet<K, foldhash::fast::RandomState>;
+
 /// All that a request asks, in one immutable value.
 #[derive(Debug, Default)]
 pub struct Table {
-    services: HashMap<ServiceName, Arc<ServiceEntry>>,
-    absent: HashSet<ServiceName>,
-    addresses: HashMap<IpAddr, ServiceName>,
-    owners: HashMap<IpAddr, OwnerEntry>,
-    nobody: HashSet<IpAddr>,
+    services: Map<ServiceName, Arc<ServiceEntry>>,
+    absent: Set<ServiceName>,
+    addresses: Map<IpAddr, ServiceName>,
+    owners: Map<IpAddr, OwnerEntry>,
+    nobody: Set<IpAddr>,
     inbound: Vec<InboundEntry>,
     publication: u64,
 }
@@ -133,8 +137,7 @@ pub struct PortEntry {
 impl Table {
     /// The Table of `resources`, with the live state of `previous`.
     pub fn build(previous: &Self, resources: &Resources, now: Instant) -> Self {
-        let mut services = HashMap::with_capacity(resources.services.len());
-        let mut addresses = HashMap::new();
+        let (mut services, mut addresses) = (Map::default(), Map::default());
         for (name, service) in &resources.services {
             let routes = resources.routes.get(name);
             let before = previous.services.get(name);

@@ -58,8 +58,8 @@ pub fn request(parts: &Parts) -> Result<(), ProxyError> {
         return bad("the target is neither a path nor an http:// URI");
     }
     let body_expected = [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method);
-    let unknown_length = !parts.headers.contains_key(CONTENT_LENGTH);
-    if parts.version == Version::HTTP_10 && body_expected && unknown_length {
+    let unknown_length = || !parts.headers.contains_key(CONTENT_LENGTH);
+    if parts.version == Version::HTTP_10 && body_expected && unknown_length() {
         return bad("a body in HTTP/1.0 needs a Content-Length"); // RFC 1945 §7.2.2
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Version};
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use time::OffsetDateTime;
@@ -17,8 +17,10 @@ use crate::error::ProxyError;
 use crate::headers;
 use crate::mesh::Mesh;
 use crate::telemetry::access_log::{Line, cut};
-use crate::telemetry::metrics::{Direction, Tls};
+use crate::telemetry::metrics::{Direction, Ended, Tls};
 use crate::telemetry::trace;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// The label of a Service that nobody configured.
 pub const UNKNOWN: &str = "unknown";
@@ -64,7 +66,7 @@ impl Exchange {
         direction: Direction,
         request: &http::Request<B>,
     ) -> Box<Self> {
-        mesh.metrics.http.requests_in_flight.with_label_values(&[direction.as_str()]).inc();
+        mesh.metrics.http.in_flight(direction).inc();
         Box::new(Self {
             mesh: Arc::clone(mesh),
             direction,
@@ -135,7 +137,10 @@ impl Exchange {
 
     /// The response's trailers, which may bring gRPC's status.
     pub fn trailers(&mut self, fields: &HeaderMap) {
-        if let Some(status) = fields.get("grpc-status") {
+        if !self.grpc {
+            return;
+        }
+        if let Some(status) = fields.get(GRPC_STATUS) {
             self.grpc_status =
                 status.to_str().ok().and_then(|text| text.parse().ok()).filter(|s| *s <= 16);
         }
@@ -162,45 +167,35 @@ impl Exchange {
             self.error = Some(ErrorCode::ClientClosed);
         }
         let took = self.started.elapsed().as_secs_f64();
-        let direction = self.direction.as_str();
         let status = self.status.map(|status| status.as_u16());
-        self.count(took, direction, status);
+        self.count(took, status);
         trace::ended(&self.span, status, self.error);
         let failed = self.error.is_some() || status.is_some_and(|status| status >= 500);
         if self.mesh.access_log.wants(failed) {
-            self.log(took, direction, status);
+            self.log(took, status);
         }
     }
 
-    fn count(&self, took: f64, direction: &str, status: Option<u16>) {
-        let (service, route) = self.labels();
-        let metrics = &self.mesh.metrics;
-        metrics.http.requests_in_flight.with_label_values(&[direction]).dec();
-        let status = status.map(|status| status.to_string()).unwrap_or_default();
-        let grpc_status = self.grpc_status.map(|status| status.to_string()).unwrap_or_default();
-        let error = self.error.map_or("", ErrorCode::as_str);
-        metrics
-            .http
-            .requests
-            .with_label_values(&[
-                direction,
-                service,
-                route,
-                &status,
-                &grpc_status,
-                error,
-                self.tls.as_str(),
-            ])
-            .inc();
-        metrics.http.request_duration.with_label_values(&[direction, service, route]).observe(took);
+    fn count(&self, took: f64, status: Option<u16>) {
+        let labels = Ended {
+            direction: self.direction,
+            status,
+            grpc_status: self.grpc_status,
+            error: self.error,
+            tls: self.tls,
+            service: self.service.clone(),
+            route: self.route.clone(),
+        };
+        self.mesh.metrics.http.in_flight(self.direction).dec();
+        self.mesh.metrics.http.ended(labels, took);
     }
 
-    fn log(&self, took: f64, direction: &'static str, status: Option<u16>) {
+    fn log(&self, took: f64, status: Option<u16>) {
         let (service, route) = self.labels();
         let endpoint = self.endpoint.map(|endpoint| endpoint.to_string());
         self.mesh.access_log.write(&Line {
             timestamp: now_rfc3339(),
-            direction,
+            direction: self.direction.as_str(),
             protocol: protocol(self.version, self.grpc),
             method: Some(self.method.as_str()),
             path: Some(&self.path),

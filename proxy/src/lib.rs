@@ -30,6 +30,7 @@ pub mod opaque;
 mod original;
 pub mod outbound;
 pub mod proof;
+mod rarely;
 pub mod received;
 pub mod relay;
 pub mod replay;

@@ -77,7 +77,10 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     match spoken {
-        Spoken::Http2 => streams::serve(Limits::CLIENT, io, drain.begun(), handle).await?,
+        Spoken::Http2 => {
+            let handle = |request| Box::pin(handle(request));
+            streams::serve(Limits::CLIENT, io, drain.begun(), handle).await?;
+        }
         Spoken::Http1 | Spoken::Other => http1::serve(io, drain, handle).await?,
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use http::header::HOST;
 use http::request::Parts;
-use http::uri::Scheme;
+use http::uri::{self, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, Version};
 use model::code::ErrorCode;
 use model::host::Authority;
@@ -46,6 +46,18 @@ pub fn read(parts: &Parts, connected_to: Option<SocketAddr>) -> Result<Authority
     text.parse().map_err(|error| bad(format!("Host {text:?}: {error}")))
 }
 
+/// The Host, or `:authority`, of the request of `parts` as it goes on: what was understood, in one
+/// spelling.
+pub fn host(parts: &Parts, wanted: &Authority) -> HeaderValue {
+    if let Some(host) = parts.headers.get(HOST).filter(|_| parts.uri.authority().is_none())
+        && host.to_str().is_ok_and(|text| wanted.is_written(text))
+    {
+        return host.clone();
+    }
+    // invariant: what was parsed as an authority is text that a header can hold.
+    HeaderValue::from_str(&wanted.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
 /// Addresses a request: in its target for HTTP/2, in origin-form with a Host for HTTP/1.1.
 ///
 /// # Errors
@@ -56,22 +68,21 @@ pub fn write(
     host: &HeaderValue,
     http2: bool,
 ) -> Result<(), ProxyError> {
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let bad = |error: http::Error| ProxyError::new(ErrorCode::BadRequest, error.to_string());
+    let path = || PathAndQuery::from_static("/");
+    let mut target = uri::Parts::default();
+    target.path_and_query = Some(uri.path_and_query().cloned().unwrap_or_else(path));
+    let bad = |error: String| ProxyError::new(ErrorCode::BadRequest, error);
     if http2 {
         request.headers_mut().remove(HOST);
         *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = Uri::builder()
-            .scheme("http")
-            .authority(host.as_bytes())
-            .path_and_query(path)
-            .build()
-            .map_err(bad)?;
+        target.scheme = Some(Scheme::HTTP);
+        let authority = uri::Authority::try_from(host.as_bytes());
+        target.authority = Some(authority.map_err(|error| bad(error.to_string()))?);
     } else {
         request.headers_mut().insert(HOST, host.clone());
         *request.version_mut() = Version::HTTP_11;
-        *request.uri_mut() = Uri::builder().path_and_query(path).build().map_err(bad)?;
     }
+    *request.uri_mut() = Uri::from_parts(target).map_err(|error| bad(error.to_string()))?;
     Ok(())
 }
 

@@ -39,6 +39,10 @@ impl Upgrade {
     /// CONNECT, which is a GET from here on. `h2c` is never granted: an HTTP/2 that nobody looks
     /// into would smuggle requests past every route.
     pub fn asked(request: &mut Request<Received>) -> Option<Self> {
+        // What may leave HTTP has an extension that says how.
+        if request.extensions().is_empty() {
+            return None;
+        }
         if is_websocket(request) {
             let client = Switch::of(request);
             *request.method_mut() = Method::GET;

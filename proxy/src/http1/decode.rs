@@ -222,3 +222,107 @@ fn take(read: &mut BytesMut, most: u64) -> Option<Bytes> {
     let bytes = usize::try_from(most).map_or(read.len(), |most| most.min(read.len()));
     (bytes > 0).then(|| read.split_to(bytes).freeze())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The data of a chunked body, its trailers, and what is left after it.
+    type Body = (Vec<u8>, Vec<(String, String)>, Vec<u8>);
+
+    fn decode(bytes: &[u8], at_once: usize) -> Result<Option<Body>, BadBody> {
+        let (mut read, mut decoder) = (BytesMut::new(), Decoder::chunked());
+        let (mut data, mut trailers) = (Vec::new(), Vec::new());
+        let mut pieces = bytes.chunks(at_once);
+        loop {
+            while let Some(frame) = decoder.decode(&mut read)? {
+                match frame.into_data() {
+                    Ok(piece) => data.extend_from_slice(&piece),
+                    Err(frame) => {
+                        for (name, value) in &frame.into_trailers().expect("trailers") {
+                            trailers.push((name.to_string(), value.to_str().unwrap().to_owned()));
+                        }
+                    }
+                }
+            }
+            if decoder.is_over() {
+                let rest = pieces.flatten().copied();
+                return Ok(Some((data, trailers, read.iter().copied().chain(rest).collect())));
+            }
+            let Some(piece) = pieces.next() else { return Ok(None) };
+            read.extend_from_slice(piece);
+        }
+    }
+
+    fn chunked(bytes: &[u8]) -> Result<Option<Body>, BadBody> {
+        let at_once = decode(bytes, bytes.len());
+        assert_eq!(decode(bytes, 1), at_once, "{}", bytes.escape_ascii());
+        at_once
+    }
+
+    #[test]
+    fn chunks_and_trailers_are_read_and_no_more() {
+        let body = b"A;x=y\r\n0123\n\r6789\r\n1\r\na\r\n0\r\na: b\r\na: c\r\n\r\nGET /";
+        let (data, trailers, rest) = chunked(body).unwrap().expect("all of it");
+        assert_eq!((data.as_slice(), rest.as_slice()), (&b"0123\n\r6789a"[..], &b"GET /"[..]));
+        let text = |text: &str| ("a".to_owned(), text.to_owned());
+        assert_eq!(trailers, [text("b"), text("c")]);
+        assert_eq!(chunked(b"0\r\n\r\n").unwrap().expect("all of it"), Default::default());
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        let cases: [&[u8]; 16] = [
+            b"5 \r\n",
+            b" 5\r\n",
+            b"\r\n",
+            b"0x5\r\n",
+            b"+5\r\n",
+            b"5\n",
+            b"1;a\n",
+            b"1;a\rb\r\n",
+            b"1\r\nab\r\n",
+            b"1\r\na\n",
+            b"00000000000000005\r\n",
+            b"8000000000000000\r\n",
+            b"0\n\n",
+            b"0\r\n\n",
+            b"0\r\nGET / HTTP/1.1\r\n\r\n",
+            b"0\r\n a: b\r\n\r\n",
+        ];
+        for case in cases {
+            assert_eq!(chunked(case), Err(BadBody::Malformed), "{}", case.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_cut_never_ends() {
+        for body in ["5", "5\r\nab", "5\r\nabcde\r\n", "0\r\n", "0\r\na: b\r\n"] {
+            assert_eq!(chunked(body.as_bytes()), Ok(None), "{body:?}");
+        }
+        let mut decoder = Decoder::length(2);
+        assert!(decoder.decode(&mut BytesMut::from("a")).unwrap().is_some());
+        assert!(!decoder.is_over() && !decoder.may_end());
+        assert!(Decoder::until_close().may_end());
+    }
+
+    #[test]
+    fn extensions_are_bounded_over_the_whole_message() {
+        let chunk = format!("1;{}\r\na\r\n", "x".repeat(8 * 1024 - 2));
+        let all = |chunks: usize| decode(chunk.repeat(chunks).as_bytes(), 1000);
+        assert_eq!(all(2), Ok(None));
+        assert_eq!(all(3), Err(BadBody::Malformed));
+        let endless = format!("1;{}", "x".repeat(MAX_CHUNK_LINE));
+        assert_eq!(decode(endless.as_bytes(), 1000), Err(BadBody::Malformed));
+    }
+
+    #[test]
+    fn trailers_are_bounded() {
+        let trailers = |fields: usize| format!("0\r\n{}\r\n", "a: b\r\n".repeat(fields));
+        assert!(decode(trailers(MAX_FIELDS).as_bytes(), 1000).unwrap().is_some());
+        let many = decode(trailers(MAX_FIELDS + 1).as_bytes(), 1000);
+        assert_eq!(many, Err(BadBody::Trailers));
+        let large = format!("0\r\na: {}", "b".repeat(MAX_HEAD));
+        assert_eq!(decode(large.as_bytes(), 1000), Err(BadBody::Trailers));
+    }
+}

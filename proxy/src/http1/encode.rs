@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderName, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
 
 use super::out::Out;
@@ -188,11 +188,98 @@ impl Encoder {
     }
 }
 
-/// Whether the client of `headers` takes trailers.
-pub(super) fn takes_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(http::header::TE).iter().any(|te| {
-        let mut codings = te.as_bytes().split(|byte| *byte == b',');
-        codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    })
-}
+#[cfg(test)]
+mod tests {
+    use http::Version;
+    use http_body::SizeHint;
 
+    use super::*;
+    use crate::body::Body as Answer;
+
+    const ASKED: Asked =
+        Asked { version: Version::HTTP_11, head: false, trailers: true, connect: false };
+
+    fn written(response_: &Response<Answer>, asked: Asked) -> (String, Encoder) {
+        let mut out = Out::default();
+        let encoder = response(&mut out, response_, asked, false);
+        (out.into_text(), encoder)
+    }
+
+    fn answer(status: u16, fields: &[(&'static str, &'static str)]) -> Response<Answer> {
+        let mut answer = Response::new(Answer::full(Bytes::from_static(b"12345")));
+        *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+        for (name, value) in [("date", "now")].iter().chain(fields) {
+            answer.headers_mut().append(*name, HeaderValue::from_static(value));
+        }
+        answer
+    }
+
+    #[test]
+    fn a_response_says_its_length_where_it_may() {
+        let length = "content-length";
+        let cases = [
+            (ASKED, 200, &[][..], Some("5"), Encoder::Length(5)),
+            (ASKED, 204, &[(length, "5")], None, Encoder::Nothing),
+            (ASKED, 304, &[(length, "9")], Some("9"), Encoder::Nothing),
+            (Asked { head: true, ..ASKED }, 200, &[(length, "9")], Some("9"), Encoder::Nothing),
+            (Asked { connect: true, ..ASKED }, 200, &[(length, "9")], None, Encoder::Nothing),
+            (ASKED, 101, &[(length, "9")], None, Encoder::Nothing),
+        ];
+        for (asked, status, fields, said, framing) in cases {
+            let (head, encoder) = written(&answer(status, fields), asked);
+            let found = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            assert_eq!((found, encoder), (said, framing), "{status} {fields:?}: {head}");
+            assert!(!head.contains("chunked"), "{head}");
+        }
+    }
+
+    /// A body of unknown length.
+    struct Endless;
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+            std::task::Poll::Pending
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::default()
+        }
+    }
+
+    #[test]
+    fn without_a_length_there_are_chunks_or_the_end_of_the_connection() {
+        let mut out = Out::default();
+        let framing = response(&mut out, &Response::new(Endless), ASKED, false);
+        assert_eq!(framing, Encoder::Chunked { trailers: true });
+        assert!(out.into_text().contains("transfer-encoding: chunked\r\n"));
+        let old = Asked { version: Version::HTTP_10, ..ASKED };
+        let mut out = Out::default();
+        assert_eq!(response(&mut out, &Response::new(Endless), old, true), Encoder::UntilClose);
+        assert!(!out.into_text().contains("chunked"));
+    }
+
+    #[test]
+    fn a_body_is_framed_and_never_longer_or_shorter_than_its_head_says() {
+        let data = |text: &'static str| Frame::data(Bytes::from_static(text.as_bytes()));
+        let mut out = Out::default();
+        let mut chunks = Encoder::Chunked { trailers: true };
+        chunks.frame(&mut out, data("0123456789abcdef")).unwrap();
+        chunks.frame(&mut out, data("")).unwrap();
+        let trailers = [(CONNECTION, HeaderValue::from_static("x"))].into_iter().collect();
+        chunks.frame(&mut out, Frame::trailers(trailers)).unwrap();
+        assert_eq!(out.into_text(), "10\r\n0123456789abcdef\r\n0\r\nconnection: x\r\n\r\n");
+        assert!(chunks.is_over());
+
+        let mut out = Out::default();
+        let mut length = Encoder::Length(5);
+        length.frame(&mut out, data("123")).unwrap();
+        assert_eq!(length.end(&mut out), Err(WrongLength));
+        assert_eq!(length.frame(&mut out, data("456")), Err(WrongLength));
+    }
+}

@@ -7,7 +7,9 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
 use super::decode::Decoder;
@@ -23,10 +25,20 @@ pub(super) struct Asked {
     pub(super) request: Request<()>,
     /// How its body is read; `None` where it has none.
     pub(super) body: Option<Decoder>,
-    /// Whether the client keeps the connection for another request.
+    pub(super) notes: Notes,
+}
+
+/// What the fields of a head say of the connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Notes {
+    /// The sender keeps it for another request.
     pub(super) keep_alive: bool,
-    /// Whether it waits for word before it sends the body (RFC 9110 §10.1.1).
+    /// It waits for word before it sends the body (RFC 9110 §10.1.1).
     pub(super) expects: bool,
+    /// It takes trailers (RFC 9110 §10.1.4).
+    pub(super) trailers: bool,
+    /// HTTP may end with the answer, for it asks for an upgrade; to `h2c` none is granted.
+    pub(super) upgrade: bool,
 }
 
 /// The head of a response.
@@ -79,21 +91,18 @@ pub(super) fn request(read: &mut BytesMut, lines: &mut Lines) -> Result<Option<A
         return Err(BadHead::Malformed);
     };
     let version = version_of(version);
-    let (headers, framing) = fields_of(&head, parsed.headers, version)?;
+    let (headers, framing, notes) = fields_of(&head, parsed.headers, version)?;
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| BadHead::Malformed)?;
     let body = match framing.decoder()? {
         Some(_) if method == Method::CONNECT => return Err(BadHead::Malformed),
         body => body,
     };
-    let keep_alive = keep_alive(&headers, version);
-    let expects = version == Version::HTTP_11
-        && headers.get(EXPECT).is_some_and(|value| is(value, b"100-continue"));
     let mut request = Request::new(());
     *request.uri_mut() = target_of(&head, target)?;
     *request.method_mut() = method;
     *request.version_mut() = version;
     *request.headers_mut() = headers;
-    Ok(Some(Asked { request, body, keep_alive, expects }))
+    Ok(Some(Asked { request, body, notes }))
 }
 
 /// Takes a response's head from `read`, once it is there whole; `asked` is the method of its
@@ -113,7 +122,7 @@ pub(super) fn response(
     };
     let version = version_of(version);
     let status = StatusCode::from_u16(code).map_err(|_| BadHead::Malformed)?;
-    let (headers, framing) = fields_of(&head, parsed.headers, version)?;
+    let (headers, framing, notes) = fields_of(&head, parsed.headers, version)?;
     let bodiless = status.is_informational()
         || [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status)
         || asked == Method::HEAD;
@@ -124,7 +133,7 @@ pub(super) fn response(
         framed => framed,
     };
     let closes = matches!(body, Some(Decoder::UntilClose));
-    let keep_alive = !closes && keep_alive(&headers, version);
+    let keep_alive = !closes && notes.keep_alive;
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.version_mut() = version;
@@ -161,9 +170,11 @@ fn fields_of(
     head: &Bytes,
     fields: &[httparse::Header<'_>],
     version: Version,
-) -> Result<(HeaderMap, Framing), BadHead> {
+) -> Result<(HeaderMap, Framing, Notes), BadHead> {
     let mut headers = HeaderMap::with_capacity(fields.len() + ADDED);
     let mut framing = Framing::default();
+    let mut notes = Notes { keep_alive: version == Version::HTTP_11, ..Notes::default() };
+    let mut close = false;
     for field in fields {
         let name =
             HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BadHead::Malformed)?;
@@ -175,10 +186,20 @@ fn fields_of(
             }
         } else if name == TRANSFER_ENCODING {
             framing.coding(&value, version)?;
+        } else if name == CONNECTION {
+            close |= names(&value, b"close");
+            notes.keep_alive |= names(&value, b"keep-alive");
+        } else if name == TE {
+            notes.trailers |= names(&value, b"trailers");
+        } else if name == UPGRADE {
+            notes.upgrade |= !is(&value, b"h2c");
+        } else if name == EXPECT {
+            notes.expects |= version == Version::HTTP_11 && is(&value, b"100-continue");
         }
         headers.append(name, value);
     }
-    Ok((headers, framing))
+    notes.keep_alive &= !close;
+    Ok((headers, framing, notes))
 }
 
 /// Room for the fields that are added to a message on its way.
@@ -230,18 +251,10 @@ fn parse_length(value: &[u8]) -> Option<u64> {
     i64::try_from(length).is_ok().then_some(length)
 }
 
-fn keep_alive(headers: &HeaderMap, version: Version) -> bool {
-    let says = |option: &[u8]| {
-        let mut values = headers.get_all(CONNECTION).iter();
-        values.any(|value| {
-            let mut options = value.as_bytes().split(|byte| *byte == b',');
-            options.any(|said| said.trim_ascii().eq_ignore_ascii_case(option))
-        })
-    };
-    match version {
-        Version::HTTP_10 => says(b"keep-alive") && !says(b"close"),
-        _ => !says(b"close"),
-    }
+/// Whether a list of options has this one.
+fn names(value: &HeaderValue, option: &[u8]) -> bool {
+    let mut options = value.as_bytes().split(|byte| *byte == b',');
+    options.any(|said| said.trim_ascii().eq_ignore_ascii_case(option))
 }
 
 fn is(value: &HeaderValue, text: &[u8]) -> bool {
@@ -255,5 +268,154 @@ impl From<httparse::Error> for BadHead {
             httparse::Error::Version => Self::Version,
             _ => Self::Malformed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(head: &[u8]) -> Result<Option<Asked>, BadHead> {
+        request(&mut BytesMut::from(head), &mut Lines::default())
+    }
+
+    /// What a head gets, read at once; read byte by byte, it must be no other verdict.
+    fn refused(head: &[u8]) -> Option<BadHead> {
+        let (mut read, mut lines) = (BytesMut::new(), Lines::default());
+        let one_by_one = head.iter().find_map(|byte| {
+            read.extend_from_slice(&[*byte]);
+            request(&mut read, &mut lines).err()
+        });
+        let at_once = asked(head).err();
+        assert_eq!(one_by_one, at_once, "{}", head.escape_ascii());
+        at_once
+    }
+
+    #[test]
+    fn one_request_follows_another() {
+        let heads: [&[u8]; 4] = [
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\r\nGET /a?b HTTP/1.1\r\nhost: a\r\n\r\n",
+            b"PUT * HTTP/1.0\r\nContent-Length:5 \r\ncontent-length: 05\r\n\r\n",
+            b"CONNECT a:1 HTTP/1.1\r\nupgrade: h2c\r\n\r\n",
+        ];
+        let (mut read, mut lines) = (BytesMut::from(&*heads.concat()), Lines::default());
+        for head in heads {
+            assert_eq!(refused(head), None, "{}", head.escape_ascii());
+            assert!(request(&mut read, &mut lines).unwrap().is_some());
+        }
+        assert!(read.is_empty());
+        let twice = asked(heads[2]).unwrap().unwrap();
+        assert_eq!(twice.body.and_then(|body| body.left()), Some(5));
+        assert_eq!(twice.request.headers().get_all(CONTENT_LENGTH).iter().count(), 1);
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        let cases: [&[u8]; 24] = [
+            b"GET / HTTP/1.1\n",
+            b"GET  / HTTP/1.1\r\n\r\n",
+            b"GET /#a HTTP/1.1\r\n\r\n",
+            b"GET /\r\n\r\n",
+            b"GET / HTTP/1.1 \r\n\r\n",
+            b"GET / HTTP/1.1\r\na: b\rc: d\r\n",
+            b"GET / HTTP/1.1\r\n a: b\r\n\r\n",
+            b"GET / HTTP/1.1\r\na: b\r\n c\r\n\r\n",
+            b"GET / HTTP/1.1\r\na : b\r\n\r\n",
+            b"GET / HTTP/1.1\r\n: b\r\n\r\n",
+            b"GET / HTTP/1.1\r\na\r\n\r\n",
+            b"GET / HTTP/1.1\r\na: b\0\r\n\r\n",
+            b"GET / HTTP/1.1\r\ncontent-length:\r\n\r\n",
+            b"GET / HTTP/1.1\r\ncontent-length: +5\r\n\r\n",
+            b"GET / HTTP/1.1\r\ncontent-length: 5, 5\r\n\r\n",
+            b"GET / HTTP/1.1\r\ncontent-length: 9223372036854775808\r\n\r\n",
+            b"GET / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+            b"GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"GET / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n",
+            b"GET / HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"GET / HTTP/1.1\r\ncontent-length: 0\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"GET / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"CONNECT a:1 HTTP/1.1\r\ncontent-length: 5\r\n\r\n",
+            b"CONNECT a:1 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n",
+        ];
+        for case in cases {
+            assert_eq!(refused(case), Some(BadHead::Malformed), "{}", case.escape_ascii());
+        }
+        assert_eq!(refused(b"GET / HTTP/1.2\r\n\r\n"), Some(BadHead::Version));
+    }
+
+    #[test]
+    fn heads_have_bounds() {
+        let large = |bytes: usize| {
+            let head = "GET / HTTP/1.1\r\na: \r\n\r\n";
+            head.replace("a: ", &format!("a: {}", "b".repeat(bytes - head.len())))
+        };
+        assert!(asked(large(MAX_HEAD).as_bytes()).unwrap().is_some());
+        assert_eq!(asked(large(MAX_HEAD + 1).as_bytes()).unwrap_err(), BadHead::TooLarge);
+        let endless = [b"GET / HTTP/1.1\r\na: ".as_slice(), &[b'b'; MAX_HEAD]].concat();
+        assert_eq!(asked(&endless).unwrap_err(), BadHead::TooLarge);
+        let many = |fields: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(fields));
+        assert!(asked(many(MAX_FIELDS).as_bytes()).unwrap().is_some());
+        assert_eq!(asked(many(MAX_FIELDS + 1).as_bytes()).unwrap_err(), BadHead::TooLarge);
+    }
+
+    #[test]
+    fn a_head_says_what_becomes_of_the_connection() {
+        let notes = |version: &str, fields: &str| {
+            asked(format!("GET / HTTP/{version}\r\n{fields}\r\n").as_bytes())
+                .unwrap()
+                .unwrap()
+                .notes
+        };
+        for (version, fields, keep_alive) in [
+            ("1.1", "", true),
+            ("1.1", "connection: Close\r\n", false),
+            ("1.1", "connection: te, close\r\nconnection: keep-alive\r\n", false),
+            ("1.0", "", false),
+            ("1.0", "connection: Keep-Alive\r\n", true),
+        ] {
+            assert_eq!(notes(version, fields).keep_alive, keep_alive, "{version} {fields}");
+        }
+        assert!(notes("1.1", "expect: 100-Continue\r\n").expects);
+        assert!(!notes("1.0", "expect: 100-continue\r\n").expects);
+        assert!(!notes("1.1", "expect: 100-continue, x\r\n").expects);
+        assert!(notes("1.1", "te: gzip, trailers\r\n").trailers);
+        assert!(notes("1.1", "upgrade: websocket\r\n").upgrade);
+        assert!(!notes("1.1", "upgrade: H2C\r\n").upgrade);
+    }
+
+    fn answered(method: Method, head: &str) -> Result<Answered, BadHead> {
+        let mut read = BytesMut::from(head.as_bytes());
+        response(&mut read, &mut Lines::default(), &method).map(|head| head.expect("all of it"))
+    }
+
+    #[test]
+    fn a_response_says_how_its_body_ends() {
+        let left = |head: &str| {
+            let answered = answered(Method::GET, &format!("HTTP/1.1 {head}\r\n\r\n")).unwrap();
+            (answered.body.map(|body| body.left()), answered.keep_alive)
+        };
+        assert_eq!(left("200 OK\r\ncontent-length: 5"), (Some(Some(5)), true));
+        assert_eq!(left("200 OK\r\ncontent-length: 0"), (None, true));
+        assert_eq!(left("200 OK\r\ntransfer-encoding: Chunked"), (Some(None), true));
+        assert_eq!(left("200 OK"), (Some(None), false), "it ends with the connection");
+        assert_eq!(left("204 No Content"), (None, true));
+        assert_eq!(left("304 Not Modified\r\ncontent-length: 5"), (None, true));
+        let head = answered(Method::HEAD, "HTTP/1.1 200 OK\ncontent-length: 5\n\n").unwrap();
+        assert!(head.body.is_none() && head.keep_alive);
+    }
+
+    #[test]
+    fn a_response_that_is_framed_in_two_ways_is_refused() {
+        for fields in [
+            "content-length: 5\r\ncontent-length: 6",
+            "content-length: 5, 5",
+            "content-length: 5\r\ntransfer-encoding: chunked",
+            "transfer-encoding: gzip, chunked",
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
+            assert_eq!(answered(Method::GET, &head).unwrap_err(), BadHead::Malformed, "{fields}");
+        }
+        assert!(answered(Method::GET, "HTTP/1.1 99999 OK\r\n\r\n").is_err());
     }
 }

@@ -115,3 +115,41 @@ impl Out {
         self.tail.advance(written);
     }
 }
+
+#[cfg(test)]
+impl Out {
+    /// All that is to be written.
+    pub(super) fn into_text(self) -> String {
+        let all: Vec<u8> = self.pieces.iter().flatten().chain(&self.tail).copied().collect();
+        String::from_utf8(all).expect("text")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_large_and_small_are_written_in_order_by_a_narrow_pipe() {
+        let (mut near, mut far) = tokio::io::duplex(1000);
+        let (mut out, mut expected) = (Out::default(), Vec::new());
+        for (number, length) in [10, LARGE, 1, 3 * LARGE, LARGE - 1, 0, LARGE].iter().enumerate() {
+            let piece = vec![b'a' + u8::try_from(number).unwrap(); *length];
+            expected.extend_from_slice(&piece);
+            out.data(piece.into());
+        }
+        assert_eq!(out.length(), expected.len());
+        let reading = tokio::spawn(async move {
+            let mut read = Vec::new();
+            far.read_to_end(&mut read).await.map(|_| read)
+        });
+        poll_fn(|cx| out.poll_write(cx, &mut near)).await.unwrap();
+        assert!(out.is_empty());
+        drop(near);
+        assert_eq!(reading.await.unwrap().unwrap(), expected);
+    }
+}

@@ -154,3 +154,58 @@ impl Body for Piped {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    async fn next(body: &mut Piped) -> Option<Result<Frame<Bytes>, BodyError>> {
+        poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
+    }
+
+    fn data(text: &'static str) -> Result<Frame<Bytes>, BodyError> {
+        Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+    }
+
+    #[tokio::test]
+    async fn a_piece_is_asked_for_one_at_a_time() {
+        let (feed, mut body) = pipe(Some(6));
+        let feeding = tokio::spawn(async move {
+            for (piece, last) in [("one", false), ("two", true)] {
+                assert_eq!(poll_fn(|cx| feed.poll_wants(cx)).await, Wants::More);
+                feed.give(data(piece), last);
+                yield_now().await;
+            }
+        });
+        assert_eq!(body.size_hint().exact(), Some(6));
+        assert_eq!(next(&mut body).await.unwrap().unwrap().into_data().unwrap(), "one");
+        assert_eq!(body.size_hint().exact(), Some(3));
+        assert!(!body.is_end_stream());
+        assert_eq!(next(&mut body).await.unwrap().unwrap().into_data().unwrap(), "two");
+        assert!(body.is_end_stream() && next(&mut body).await.is_none());
+        feeding.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_not_ended_is_cut_off_after_its_last_piece() {
+        let (feed, mut body) = pipe(None);
+        feed.give(data("half"), false);
+        drop(feed);
+        assert!(!body.is_end_stream());
+        assert!(next(&mut body).await.unwrap().is_ok());
+        assert!(matches!(next(&mut body).await, Some(Err(BodyError::Cut))));
+        assert!(next(&mut body).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_sender_hears_that_nobody_reads_any_more() {
+        let (feed, body) = pipe(None);
+        drop(body);
+        assert_eq!(poll_fn(|cx| feed.poll_wants(cx)).await, Wants::Nothing);
+        assert!(feed.is_left());
+    }
+}

@@ -10,8 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use http::header::UPGRADE;
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
@@ -27,6 +26,7 @@ use super::read::poll_fill;
 use crate::body::{Body, BodyError};
 use crate::drain::Drain;
 use crate::idle::Idle;
+use crate::rarely::Rarely;
 use crate::received::Received;
 use crate::relay::Carried;
 use crate::server::{HEAD_TIMEOUT, KEEP_ALIVE, READER_TIMEOUT};
@@ -79,8 +79,8 @@ where
     F: Future<Output = Response<Body>>,
 {
     let mut connection = Connection::new(io);
-    let mut lingered = pin!(drain.lingered());
-    while let Some(asked) = connection.head(lingered.as_mut()).await? {
+    let mut lingered = Rarely::new(drain.lingered());
+    while let Some(asked) = connection.head(&mut lingered).await? {
         match connection.exchange(asked, drain, &handle).await? {
             Next::Request => {}
             Next::End => return connection.end().await,
@@ -142,7 +142,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
     /// The head of the next request; `None` when there is none any more.
     async fn head(
         &mut self,
-        mut lingered: Pin<&mut impl Future<Output = ()>>,
+        lingered: &mut (impl Future<Output = ()> + Unpin),
     ) -> io::Result<Option<head::Asked>> {
         self.silent.moved();
         self.slow.moved();
@@ -162,7 +162,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
                     // head that has begun must be whole in time.
                     Poll::Pending if self.read.is_empty() => {
                         if self.silent.poll(cx).is_pending() {
-                            ready!(lingered.as_mut().poll(cx));
+                            ready!(Pin::new(&mut *lingered).poll(cx));
                         }
                         return Poll::Ready(Ok(Ok(None)));
                     }
@@ -203,18 +203,19 @@ impl<I: Carried + Send + 'static> Connection<I> {
         H: Fn(Request<Received>) -> F,
         F: Future<Output = Response<Body>>,
     {
-        let head::Asked { mut request, body, keep_alive, expects } = head;
+        let head::Asked { mut request, body, notes } = head;
         let asked = Asked {
             version: request.version(),
             head: *request.method() == Method::HEAD,
-            trailers: encode::takes_trailers(request.headers()),
+            trailers: notes.trailers,
             connect: *request.method() == Method::CONNECT,
         };
-        let switch = may_leave_http(&request).then(OnSwitch::new).map(|(tell, told)| {
+        let switch = (asked.connect || notes.upgrade).then(|| {
+            let (tell, told) = OnSwitch::new();
             request.extensions_mut().insert(told);
             tell
         });
-        let (mut upload, body) = Upload::open(body, expects, &mut self.read);
+        let (mut upload, body) = Upload::open(body, notes.expects, &mut self.read);
         let response = {
             let mut handled = pin!(handle(request.map(|()| body)));
             poll_fn(|cx| match handled.as_mut().poll(cx) {
@@ -234,7 +235,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
             return Ok(Next::End);
         }
         upload.pass_over(&mut self.read);
-        let last = !keep_alive || drain.has_begun() || upload.is_abandoned() || self.ended;
+        let last = !notes.keep_alive || drain.has_begun() || upload.is_abandoned() || self.ended;
         let closes = self.respond(response, asked, last, &mut upload).await?;
         upload.pass_over(&mut self.read);
         let over = last || closes || !upload.decoder.is_over();
@@ -258,7 +259,9 @@ impl<I: Carried + Send + 'static> Connection<I> {
             let piece = poll_fn(|cx| self.poll_piece(cx, &mut body, upload)).await?;
             let whole = match piece {
                 Some(Ok(frame)) => encoder.frame(&mut self.out, frame),
-                Some(Err(error)) => return Err(self.break_off(&error.to_string()).await),
+                Some(Err(error)) => {
+                    return Err(self.break_off(encoder, &error.to_string()).await);
+                }
                 None => {
                     let ended = encoder.end(&mut self.out);
                     if ended.is_ok() {
@@ -268,7 +271,8 @@ impl<I: Carried + Send + 'static> Connection<I> {
                 }
             };
             if whole.is_err() {
-                return Err(self.break_off("a body of another length than its head says").await);
+                let why = "a body of another length than its head says";
+                return Err(self.break_off(encoder, why).await);
             }
         }
         drop(body);
@@ -356,10 +360,13 @@ impl<I: Carried + Send + 'static> Connection<I> {
     }
 
     /// Ends a response that cannot be sent whole so that it does not look whole.
-    async fn break_off(&mut self, why: &str) -> io::Error {
+    async fn break_off(&mut self, encoder: Encoder, why: &str) -> io::Error {
         // What came before it may be worth something.
         let _ = timeout(FAREWELL, self.flush()).await;
-        self.io.reset();
+        match encoder {
+            Encoder::UntilClose => self.io.reset(),
+            _ => self.io.end(), // its framing tells
+        }
         io::Error::new(io::ErrorKind::ConnectionAborted, why.to_owned())
     }
 
@@ -470,13 +477,6 @@ impl From<BadBody> for BodyError {
             BadBody::Trailers => Self::TrailersTooLarge,
         }
     }
-}
-
-/// Whether HTTP may end with the answer to `request`.
-fn may_leave_http<B>(request: &Request<B>) -> bool {
-    let mut upgrades = request.headers().get_all(UPGRADE).iter();
-    let h2c = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"h2c");
-    request.method() == Method::CONNECT || upgrades.any(|value| !h2c(value))
 }
 
 /// Whether the bytes after a response are HTTP no more (RFC 9110 §9.3.6, §15.2.2).

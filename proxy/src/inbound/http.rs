@@ -61,12 +61,12 @@ async fn forward(
     } else {
         RequestBody::Stream(Upload::new(body, &parts))
     };
+    let host = target::host(&parts, &wanted);
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.headers_mut() = parts.headers;
     clean(request.headers_mut(), caller);
     worker.mesh.tracing.inject(&exchange.span, request.headers_mut());
-    let host = host(&wanted)?;
     target::write(&mut request, &parts.uri, &host, target.http2)?;
 
     let peer = if target.http2 {
@@ -141,11 +141,6 @@ fn clean(fields: &mut HeaderMap, caller: &Caller) {
         fields.insert(names::PEER, peer);
         fields.insert(names::HOPS, HeaderValue::from(u16::from(hops)));
     }
-}
-
-fn host(wanted: &model::host::Authority) -> Result<HeaderValue, ProxyError> {
-    HeaderValue::from_str(&wanted.to_string())
-        .map_err(|error| ProxyError::new(ErrorCode::BadRequest, error.to_string()))
 }
 
 /// The application's response as the caller gets it.

@@ -26,6 +26,7 @@ use crate::body::Body;
 use crate::error::ProxyError;
 use crate::mesh::MESH_ALPN;
 use crate::proof::Proof;
+use crate::rarely::Rarely;
 use crate::received::Received;
 use crate::server::HEAD_TIMEOUT;
 use crate::streams::{self, Limits};
@@ -77,18 +78,21 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
     };
     worker.mesh.metrics.tls.handshake_done(Direction::Inbound, started.elapsed());
     let drain = worker.mesh.drain.clone();
-    let handle = move |request| dispatch(worker.clone(), peer.clone(), at, request);
+    // Boxed at once, for it is large, and a task is copied more than once on its way to its place.
+    let handle = move |request| Box::pin(dispatch(worker.clone(), peer.clone(), at, request));
     let leave = async {
         tokio::select! {
             () = drain.begun() => {}
             over = proof.over() => tracing::debug!(?over, "inbound: mesh connection retired"),
         }
     };
+    let spent = Rarely::new(proof.spent());
     tokio::select! {
+        biased;
         ended = streams::serve(Limits::SIDECAR, io, leave, handle) => if let Err(error) = ended {
             tracing::debug!(%error, "inbound: mesh connection ended with an error");
         },
-        over = proof.spent() => tracing::info!(?over, "inbound: mesh connection cut"),
+        over = spent => tracing::info!(?over, "inbound: mesh connection cut"),
     }
 }
 

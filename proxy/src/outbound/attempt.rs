@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use model::balance;
@@ -72,13 +71,11 @@ impl Outgoing {
         body: Option<Upload>,
         mesh: &Mesh,
     ) -> Self {
-        let host = parts.headers.get(HOST).cloned();
-        let authority = HeaderValue::from_str(&wanted.to_string()).ok().or(host);
+        let host = target::host(&parts, wanted);
         Self {
             method: parts.method,
             uri: parts.uri,
-            // invariant: what was parsed as an authority is text that a header can hold.
-            host: authority.unwrap_or_else(|| HeaderValue::from_static("")),
+            host,
             headers: parts.headers,
             hops,
             http2: parts.version == Version::HTTP_2,
@@ -115,8 +112,12 @@ pub async fn send(
         tried.push(&endpoint.key);
         exchange.attempts += 1;
         let attempt = Attempt { worker, forward, outgoing: &outgoing, endpoint };
-        let result = attempt.run(exchange, deadline).await;
-        let Some((reason, wait)) = again(exchange, forward, &outgoing, &result, deadline) else {
+        let span = attempt.span(exchange);
+        let result = attempt.run(exchange, &span, deadline).await;
+        let outcome = outcome(&result);
+        let status = result.as_ref().ok().map(|response| response.status().as_u16());
+        attempt.judge(exchange, &span, status, outcome);
+        let Some((reason, wait)) = again(exchange, forward, &outgoing, outcome, deadline) else {
             return result;
         };
         let (service, route) = exchange.labels();
@@ -142,10 +143,9 @@ fn again(
     exchange: &Exchange,
     forward: &Forward<'_>,
     outgoing: &Outgoing,
-    result: &Result<Response<Body>, ProxyError>,
+    outcome: Outcome,
     deadline: Option<Instant>,
 ) -> Option<(String, Duration)> {
-    let outcome = outcome(result);
     let decision = retry::decide(
         forward.retry,
         &outgoing.method,
@@ -200,30 +200,32 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Sends the request to the endpoint and judges what comes back.
-    async fn run(
-        &self,
-        exchange: &mut Exchange,
-        deadline: Option<Instant>,
-    ) -> Result<Response<Body>, ProxyError> {
-        let address = self.endpoint.target_address();
-        let span = self.worker.mesh.tracing.attempt(
+    fn span(&self, exchange: &Exchange) -> Span {
+        self.worker.mesh.tracing.attempt(
             &exchange.span,
             &self.outgoing.method,
             exchange.attempts,
-            address,
-        );
+            self.endpoint.target_address(),
+        )
+    }
+
+    /// Sends the request to the endpoint, within its time.
+    async fn run(
+        &self,
+        exchange: &mut Exchange,
+        span: &Span,
+        deadline: Option<Instant>,
+    ) -> Result<Response<Body>, ProxyError> {
+        let address = self.endpoint.target_address();
         exchange.endpoint = Some(address);
         exchange.tls = reach::tls(self.endpoint);
         let (limit, code) = self.limit(deadline);
-        let result = match limit {
-            None => self.send(&span).await,
-            Some(limit) => timeout(limit, self.send(&span)).await.unwrap_or_else(|_| {
+        match limit {
+            None => self.send(span).await,
+            Some(limit) => timeout(limit, self.send(span)).await.unwrap_or_else(|_| {
                 Err(ProxyError::new(code, format!("{address}: no response in {limit:?}")))
             }),
-        };
-        self.judge(exchange, &span, &result);
-        result
+        }
     }
 
     /// How long the attempt may take, and which timeout that is.
@@ -283,9 +285,8 @@ impl Attempt<'_> {
     }
 
     /// Tells the span, and the endpoint's health, how the attempt went.
-    fn judge(&self, exchange: &Exchange, span: &Span, result: &Result<Response<Body>, ProxyError>) {
-        let status = result.as_ref().ok().map(|response| response.status().as_u16());
-        let error = match outcome(result) {
+    fn judge(&self, exchange: &Exchange, span: &Span, status: Option<u16>, outcome: Outcome) {
+        let error = match outcome {
             Outcome::Failed(code) => Some(code),
             Outcome::Response(_) => None,
         };

@@ -78,8 +78,10 @@ async fn forward(
 
 /// How long a gRPC call may take by its client's word, to the end of its response.
 fn grpc_timeout(exchange: &Exchange, parts: &Parts) -> Option<Duration> {
-    let timeout = parts.headers.get(grpc::TIMEOUT).filter(|_| exchange.grpc)?;
-    grpc::timeout(timeout.as_bytes())
+    if !exchange.grpc {
+        return None;
+    }
+    grpc::timeout(parts.headers.get(grpc::TIMEOUT)?.as_bytes())
 }
 
 /// The endpoints that the request may go to, and what may be done for it on the way.

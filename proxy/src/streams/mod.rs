@@ -21,6 +21,7 @@ use crate::body::Body;
 use crate::frames::{Carries, Frames};
 use crate::guard::Guard;
 use crate::headers;
+use crate::rarely::Rarely;
 use crate::received::{Received, Stream};
 use crate::server::{
     CONNECTION_WINDOW, MAX_HEAD, MAX_STREAMS, READER_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
@@ -80,11 +81,12 @@ where
     let frames = Frames::of_client(Instant::now(), limits.carries);
     let guarded = Guard::new(io, frames, limits.reader);
     let mut connection = settings(limits).handshake::<_, Bytes>(guarded).await?;
-    let lost = keepalive::lost(connection.ping_pong());
-    tokio::pin!(lost, leave);
+    let mut lost = Rarely::new(keepalive::lost(connection.ping_pong()));
+    let mut leave = Rarely::new(leave);
     let mut leaving = false;
     loop {
         tokio::select! {
+            biased;
             accepted = connection.accept() => match accepted {
                 None => return Ok(()),
                 Some(accepted) => {

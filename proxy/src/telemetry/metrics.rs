@@ -3,6 +3,7 @@
 //! Every label value comes from the configuration or from a closed list, never from a client:
 //! a Service that nobody configured is counted as `unknown`.
 
+mod ended;
 mod http;
 mod process;
 mod sync;
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 
 use prometheus::Registry;
 
+pub use ended::Ended;
 pub use http::HttpMetrics;
 pub use process::ProcessMetrics;
 pub use sync::SyncMetrics;

@@ -1,6 +1,5 @@
 //! Requests in HTTP/2: many on each connection.
 
-use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +15,7 @@ use model::code::ErrorCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::failure;
-use super::pool::{Peer, Shared};
+use super::pool::{Peer, Peers, Shared};
 use super::shared::{self, Connections, Life, Place, Sender, StreamGuard, acquire};
 use super::connect;
 use crate::body::RequestBody;
@@ -24,6 +23,7 @@ use crate::error::ProxyError;
 use crate::frames::Frames;
 use crate::guard::Guard;
 use crate::headers::content_length;
+use crate::rarely::Rarely;
 use crate::received::{Received, Stream};
 use crate::server::{
     CONNECTION_WINDOW, MAX_HEAD, MAX_STREAMS, READER_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
@@ -141,7 +141,7 @@ impl Sender for Requests {
     const MAX_CONNECTIONS: usize = 8;
     const MAX_WAITING: u32 = 128;
 
-    fn peers(pool: &Shared) -> &Mutex<HashMap<Peer, Connections<Self>>> {
+    fn peers(pool: &Shared) -> &Mutex<Peers<Connections<Self>>> {
         &pool.http2
     }
 
@@ -202,13 +202,20 @@ where
     let cut = life.cut();
     let (told, lost) = (Arc::clone(&closed), keepalive::lost(connection.ping_pong()));
     let name = peer.to_string();
+    let over = Rarely::new(async move {
+        tokio::select! {
+            () = lost => tracing::debug!(peer = name, "connection in HTTP/2 lost: no answer to PING"),
+            () = cut => {}
+        }
+    });
+    let name = peer.to_string();
     tokio::spawn(async move {
         tokio::select! {
+            biased;
             ended = connection => if let Err(error) = ended {
                 tracing::debug!(%error, peer = name, "connection in HTTP/2 ended with an error");
             },
-            () = lost => tracing::debug!(peer = name, "connection in HTTP/2 lost: no answer to PING"),
-            () = cut => {}
+            () = over => {}
         }
         told.store(true, Ordering::Relaxed);
         drop(stream);

@@ -82,6 +82,9 @@ impl fmt::Display for Peer {
     }
 }
 
+/// What a pool has, by whom it leads to. Peers come from the control plane, not from a client.
+pub(super) type Peers<T> = HashMap<Peer, T, foldhash::fast::RandomState>;
+
 /// One worker's connections. Cloning it is cheap and gives the same pool.
 #[derive(Debug, Clone)]
 pub struct Pool(pub(super) Arc<Shared>);
@@ -91,9 +94,9 @@ pub struct Pool(pub(super) Arc<Shared>);
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) mesh: Arc<Mesh>,
-    pub(super) http1: Mutex<HashMap<Peer, Idle>>,
-    pub(super) http2: Mutex<HashMap<Peer, Connections<Requests>>>,
-    pub(super) tunnels: Mutex<HashMap<Peer, Connections<Tunnels>>>,
+    pub(super) http1: Mutex<Peers<Idle>>,
+    pub(super) http2: Mutex<Peers<Connections<Requests>>>,
+    pub(super) tunnels: Mutex<Peers<Connections<Tunnels>>>,
     configs: Mutex<Configs>,
     /// Wakes whoever looks after idle connections, once there is one.
     watcher: OnceLock<Waker>,

@@ -1,7 +1,6 @@
 //! Connections in HTTP/2 that many share: how many there are to one peer, which of them takes the
 //! next stream, and when one is used no more.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -19,7 +18,9 @@ use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
 use super::connect;
-use super::pool::{Peer, Shared, lock};
+use super::http2::Requests;
+use super::pool::{Peer, Peers, Shared, lock};
+use super::tunnels::Tunnels;
 use crate::error::ProxyError;
 use crate::proof::Proof;
 
@@ -39,7 +40,7 @@ pub(super) trait Sender: Send + Sync + Sized + 'static {
     const MAX_WAITING: u32;
 
     /// All that a worker has of this kind.
-    fn peers(pool: &Shared) -> &Mutex<HashMap<Peer, Connections<Self>>>;
+    fn peers(pool: &Shared) -> &Mutex<Peers<Connections<Self>>>;
 
     /// Opens one more, which is driven until its life is cut.
     fn open(
@@ -110,12 +111,15 @@ pub(super) struct Place<S>(Arc<Counted<S>>);
 
 /// A place whose sender is not needed any more.
 #[derive(Debug)]
-pub struct StreamGuard(#[allow(dead_code)] Box<dyn Held>);
+pub struct StreamGuard(#[allow(dead_code)] Held);
 
-/// Something that is only held.
-trait Held: fmt::Debug + Send + Sync {}
-
-impl<S: Send + Sync> Held for Place<S> {}
+/// What is only held.
+#[derive(Debug)]
+#[allow(dead_code)]
+enum Held {
+    Request(Place<Requests>),
+    Tunnel(Place<Tunnels>),
+}
 
 impl<S> Place<S> {
     /// What opens the stream.
@@ -124,9 +128,15 @@ impl<S> Place<S> {
     }
 }
 
-impl<S: Sender> From<Place<S>> for StreamGuard {
-    fn from(place: Place<S>) -> Self {
-        Self(Box::new(place))
+impl From<Place<Requests>> for StreamGuard {
+    fn from(place: Place<Requests>) -> Self {
+        Self(Held::Request(place))
+    }
+}
+
+impl From<Place<Tunnels>> for StreamGuard {
+    fn from(place: Place<Tunnels>) -> Self {
+        Self(Held::Tunnel(place))
     }
 }
 

@@ -1,7 +1,6 @@
 //! Tunnels through other sidecars: CONNECT streams (HBONE), on connections of their own, for they
 //! live long and must not take the place of requests.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +10,7 @@ use model::headers as names;
 
 use super::failure;
 use super::http2::{Streams, handshake};
-use super::pool::{Peer, Shared};
+use super::pool::{Peer, Peers, Shared};
 use super::shared::{self, Connections, Life, Place, Sender, StreamGuard, acquire};
 use crate::error::ProxyError;
 use crate::server::CONNECTION_WINDOW;
@@ -87,7 +86,7 @@ impl Sender for Tunnels {
     const MAX_CONNECTIONS: usize = usize::MAX;
     const MAX_WAITING: u32 = 0;
 
-    fn peers(pool: &Shared) -> &Mutex<HashMap<Peer, Connections<Self>>> {
+    fn peers(pool: &Shared) -> &Mutex<Peers<Connections<Self>>> {
         &pool.tunnels
     }
 

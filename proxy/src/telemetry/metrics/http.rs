@@ -1,17 +1,20 @@
 //! Of HTTP requests: rate, errors, duration, retries.
 
 use daemon::metrics::{counters, gauges, histograms};
-use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec, Registry};
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-use super::LATENCY_BUCKETS;
+use super::ended::Of;
+use super::{Direction, LATENCY_BUCKETS};
 
 /// Of HTTP requests: rate, errors, duration, retries.
 #[derive(Debug)]
 #[allow(missing_docs)] // the help text at its registration documents each
 pub struct HttpMetrics {
+    pub(super) of: Of,
+    outbound: IntGauge,
+    inbound: IntGauge,
     pub requests: IntCounterVec,
     pub request_duration: HistogramVec,
-    pub requests_in_flight: IntGaugeVec,
     pub retries: IntCounterVec,
     pub retries_denied: IntCounterVec,
     pub ejections: IntCounterVec,
@@ -21,7 +24,17 @@ pub struct HttpMetrics {
 impl HttpMetrics {
     /// The metrics, registered at `r`.
     pub(super) fn new(r: &Registry) -> prometheus::Result<Self> {
+        let in_flight = gauges(
+            r,
+            "pillion_requests_in_flight",
+            "HTTP requests under way.",
+            &["direction"],
+        )?;
+        let in_flight = |direction: Direction| in_flight.with_label_values(&[direction.as_str()]);
         Ok(Self {
+            of: Of::next(),
+            outbound: in_flight(Direction::Outbound),
+            inbound: in_flight(Direction::Inbound),
             requests: counters(
                 r,
                 "pillion_requests_total",
@@ -34,12 +47,6 @@ impl HttpMetrics {
                 "Time from a request's head to the end of its response.",
                 &["direction", "service", "route"],
                 &LATENCY_BUCKETS,
-            )?,
-            requests_in_flight: gauges(
-                r,
-                "pillion_requests_in_flight",
-                "HTTP requests under way.",
-                &["direction"],
             )?,
             retries: counters(
                 r,
@@ -66,5 +73,13 @@ impl HttpMetrics {
                 &["service", "state"],
             )?,
         })
+    }
+
+    /// The requests under way.
+    pub const fn in_flight(&self, direction: Direction) -> &IntGauge {
+        match direction {
+            Direction::Outbound => &self.outbound,
+            Direction::Inbound => &self.inbound,
+        }
     }
 }
