@@ -16,6 +16,7 @@ mod section;
 mod stage;
 mod stats;
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -30,6 +31,7 @@ use self::stage::files::Files;
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    let _alone = wait_for_others()?;
     stage::netns::sweep();
     let files = Files::make()?;
     let outcome = measure_all(&args, &files);
@@ -38,6 +40,16 @@ fn main() -> anyhow::Result<()> {
     }
     let samples = outcome?;
     report::write(&args.out, &samples)
+}
+
+/// Two benchmarks at once would measure each other: the second waits until the first has ended.
+fn wait_for_others() -> anyhow::Result<File> {
+    let file = File::create(std::env::temp_dir().join("pillion-bench.lock"))?;
+    if file.try_lock().is_err() {
+        eprintln!("another benchmark runs; waiting for its end");
+        file.lock()?;
+    }
+    Ok(file)
 }
 
 fn measure_all(args: &Args, files: &Files) -> anyhow::Result<Vec<Sample>> {

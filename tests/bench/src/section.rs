@@ -31,5 +31,10 @@ fn requests() -> Vec<Case> {
     let http1 = [1, 64, 512].map(|connections| {
         case(format!("http1-{connections}"), App::Http1, Load::Wrk { connections })
     });
-    http1.into()
+    let http2 = [("http2", App::Http2), ("grpc", App::Grpc)].into_iter().flat_map(|(name, app)| {
+        [(1, 1), (8, 16), (32, 16)].map(|(clients, streams)| {
+            case(format!("{name}-{clients}x{streams}"), app, Load::H2load { clients, streams })
+        })
+    });
+    http1.into_iter().chain(http2).collect()
 }

@@ -1,12 +1,21 @@
 //! Loads: what a client does, and what it saw.
 
+mod h2load;
 mod wrk;
 
 use std::time::Duration;
 
+use anyhow::ensure;
+
 use crate::peer::Topology;
 use crate::stage::program::Program;
 use crate::stage::server::App;
+
+/// The unary call.
+const GRPC_PATH: &str = "/pillion.test.v1.Echo/Unary";
+
+/// An empty message: not compressed, no byte long.
+const MESSAGE: [u8; 5] = [0; 5];
 
 /// A load, of a fixed kind; it runs for a time that the round says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +24,13 @@ pub(crate) enum Load {
     Wrk {
         /// How many.
         connections: u32,
+    },
+    /// h2load: HTTP/2, as fast as it goes.
+    H2load {
+        /// How many connections.
+        clients: u32,
+        /// How many requests at once on each.
+        streams: u32,
     },
 }
 
@@ -42,23 +58,36 @@ impl Load {
     ) -> anyhow::Result<Outcome> {
         match self {
             Self::Wrk { connections } => wrk::run(topology, app, *connections, time),
+            Self::H2load { clients, streams } => {
+                h2load::run(topology, app, *clients, *streams, time)
+            }
         }
     }
 }
 
-/// Asks an application for one answer.
+/// Asks an application for one answer, and writes what loads need where it is missing.
 ///
 /// # Errors
 /// When there is none.
 pub(crate) fn probe(topology: &Topology, app: App) -> anyhow::Result<()> {
-    let limit = Duration::from_secs(5);
-    let target = topology.target(app);
-    let url = format!("http://{target}/");
-    let curl = Program::find("curl", "curl").args(["-sS", "--fail", "--max-time", "2"]);
+    let url = format!("http://{}", topology.target(app));
+    let curl = Program::find("curl", "curl").args(["-sS", "--fail", "--max-time", "2", "-D", "-"]);
+    let http2 = "--http2-prior-knowledge";
+    let message = topology.pods.file("message");
     let program = match app {
         App::Http1 => curl.args([&url]),
-        App::Http2 => curl.args(["--http2-prior-knowledge", &url]),
-        App::Grpc | App::Bytes => return Ok(()),
+        App::Http2 => curl.args([http2, &url]),
+        App::Grpc => {
+            std::fs::write(&message, MESSAGE)?;
+            let headers = ["-H", "content-type: application/grpc", "-H", "te: trailers"];
+            let data = format!("@{}", message.display());
+            curl.args(headers)
+                .args([http2, "-o", "/dev/null", "--data-binary", &data])
+                .args([url + GRPC_PATH])
+        }
+        App::Bytes => return Ok(()),
     };
-    program.run(&topology.pods.client, limit).map(drop)
+    let said = program.run(&topology.pods.client, Duration::from_secs(5))?;
+    ensure!(app != App::Grpc || said.contains("grpc-status: 0"), "{said}");
+    Ok(())
 }

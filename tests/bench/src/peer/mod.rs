@@ -1,5 +1,6 @@
 //! Who is measured: each peer, with its pods and its proxies, up and ready.
 
+mod envoy;
 mod floor;
 mod haproxy;
 pub(crate) mod pillion;
@@ -19,10 +20,15 @@ use crate::stage::netns::Namespace;
 use crate::stage::server::App;
 use crate::stage::{self, Pods};
 
+use self::envoy::Bytes;
 use self::pillion::Hops;
 
 /// The ClusterIP of the Service of HTTP, and of that of bytes.
 const CLUSTER_IPS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 96, 0, 1), Ipv4Addr::new(10, 96, 0, 2)];
+
+/// Whom there is.
+const NAMES: &str = "direct, pillion[@DIR], pillion-single[@DIR], envoy, envoy-tls, haproxy, \
+                     floor, floor-tcp";
 
 /// How long a topology may take until it answers.
 const READY: Duration = Duration::from_secs(30);
@@ -34,6 +40,8 @@ pub(crate) enum Kind {
     Direct,
     /// Pillion, with binaries of a directory.
     Pillion(Hops, Option<PathBuf>),
+    /// Envoy, HTTP/2 between.
+    Envoy(Bytes),
     /// HAProxy, HTTP/2 between.
     HaProxy,
     /// hyper and rustls alone.
@@ -63,12 +71,12 @@ impl FromStr for Peer {
             ("pillion", _) => Kind::Pillion(Hops::Double, dir),
             ("pillion-single", _) => Kind::Pillion(Hops::Single, dir),
             ("direct", None) => Kind::Direct,
+            ("envoy", None) => Kind::Envoy(Bytes::Tunnelled),
+            ("envoy-tls", None) => Kind::Envoy(Bytes::Alone),
             ("haproxy", None) => Kind::HaProxy,
             ("floor", None) => Kind::Floor,
             ("floor-tcp", None) => Kind::FloorTcp,
-            _ => bail!(
-                "no peer `{name}`: direct, pillion[@DIR], pillion-single[@DIR], haproxy, floor, floor-tcp"
-            ),
+            _ => bail!("no peer `{name}`: {NAMES}"),
         };
         Ok(Self { name: name.to_owned(), kind })
     }
@@ -111,6 +119,7 @@ impl Topology {
         let pods = Pods::start(files, &peer.name)?;
         let sidecars = match &peer.kind {
             Kind::Direct => Sidecars::default(),
+            Kind::Envoy(bytes) => envoy::start(files, &pods, *bytes)?,
             Kind::HaProxy => haproxy::start(files, &pods)?,
             Kind::Floor => floor::start(files, &pods, false)?,
             Kind::FloorTcp => floor::start(files, &pods, true)?,

@@ -10,6 +10,10 @@ use tests::tools;
 
 use super::netns::Namespace;
 
+/// Before what else the machine does: on a busy one a run is then disturbed less. All peers, their
+/// loads and their servers have the same.
+const NICE: &str = "-15";
+
 /// As whom a program runs. Whoever is not the sidecar is redirected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum User {
@@ -125,6 +129,7 @@ impl Program {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut args = vec!["netns".into(), "exec".into(), namespace.name().to_owned()];
         args.extend([text(&tools::find("taskset", "util-linux")), "-c".into(), core]);
+        args.extend([text(&tools::find("nice", "coreutils")), "-n".into(), NICE.into()]);
         args.push(text(&tools::find("setpriv", "util-linux")));
         args.extend(["--reuid", &id, "--regid", &id, "--clear-groups"].map(Into::into));
         // What the driver has started must not outlive it, also where it is killed.

@@ -72,13 +72,15 @@ impl Applications {
         port: u16,
         request: Request<Incoming>,
     ) -> anyhow::Result<Response<Incoming>> {
-        let shared = Arc::clone(
-            self.http2.lock().unwrap_or_else(PoisonError::into_inner).entry(port).or_default(),
-        );
+        let shared = {
+            let mut connections = self.http2.lock().unwrap_or_else(PoisonError::into_inner);
+            let shared = connections.entry(port).or_default();
+            if shared.get().is_some_and(http2::SendRequest::is_closed) {
+                *shared = Arc::default();
+            }
+            Arc::clone(shared)
+        };
         let mut connection = shared.get_or_try_init(|| dial_http2(port)).await?.clone();
-        if connection.is_closed() {
-            self.http2.lock().unwrap_or_else(PoisonError::into_inner).remove(&port);
-        }
         connection.ready().await?;
         Ok(connection.send_request(request).await?)
     }

@@ -114,14 +114,15 @@ impl Outbound {
     }
 
     async fn peer(&self, ip: Ipv4Addr) -> anyhow::Result<SendRequest<Incoming>> {
-        let shared = Arc::clone(
-            self.peers.lock().unwrap_or_else(PoisonError::into_inner).entry(ip).or_default(),
-        );
-        let peer = shared.get_or_try_init(|| self.dial_http(ip)).await?.clone();
-        if peer.is_closed() {
-            self.peers.lock().unwrap_or_else(PoisonError::into_inner).remove(&ip);
-        }
-        Ok(peer)
+        let shared = {
+            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            let shared = peers.entry(ip).or_default();
+            if shared.get().is_some_and(SendRequest::is_closed) {
+                *shared = Arc::default();
+            }
+            Arc::clone(shared)
+        };
+        Ok(shared.get_or_try_init(|| self.dial_http(ip)).await?.clone())
     }
 
     async fn dial_http(&self, ip: Ipv4Addr) -> anyhow::Result<SendRequest<Incoming>> {
