@@ -7,6 +7,10 @@ use clap::Parser;
 
 use crate::peer::Peer;
 use crate::section::Section;
+use crate::stage::files::BIG;
+
+/// Whom to measure, unless said otherwise.
+const PEERS: &str = "direct,pillion,pillion-single,envoy,haproxy,nginx,floor,floor-tcp";
 
 /// Measure what Pillion costs, beside others in the same roles.
 #[derive(Debug, Parser)]
@@ -31,7 +35,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "direct,pillion,pillion-single,haproxy,floor"
+        default_value = PEERS
     )]
     pub(crate) peers: Vec<Peer>,
 
@@ -61,5 +65,18 @@ impl Args {
     /// How long a run is.
     pub(crate) fn time(&self) -> Duration {
         Duration::from_secs(self.seconds.unwrap_or(if self.quick { 1 } else { 5 }))
+    }
+
+    /// MiB of a transfer; the files of these sizes are there.
+    pub(crate) fn mib(&self) -> u64 {
+        BIG[usize::from(!self.quick)]
+    }
+
+    /// The sections, in the order in which they run.
+    pub(crate) fn sections(&self) -> Vec<Section> {
+        match self.sections.as_slice() {
+            [] => Section::ALL.into(),
+            some => some.into(),
+        }
     }
 }

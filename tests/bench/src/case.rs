@@ -1,6 +1,6 @@
 //! What is measured: a load against an application, and the unit of its work.
 
-use crate::load::Load;
+use crate::load::{Load, Rate};
 use crate::stage::server::App;
 
 /// One case of a section.
@@ -18,6 +18,18 @@ pub(crate) struct Case {
     pub(crate) unit: Unit,
 }
 
+impl Case {
+    /// Whether its load measures latencies.
+    pub(crate) fn has_latency(&self) -> bool {
+        matches!(self.load, Load::Open { .. })
+    }
+
+    /// Whether its rate follows from what Envoy reaches.
+    pub(crate) fn needs_envoy_rate(&self) -> bool {
+        matches!(self.load, Load::Open { rate: Rate::OfEnvoy(_), .. })
+    }
+}
+
 /// What CPU time is given for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unit {
@@ -31,3 +43,10 @@ pub(crate) struct Unit {
 
 /// Requests.
 pub(crate) const REQUESTS: Unit = Unit { amount: 1e5, rate: "requests/s", per: "100k requests" };
+
+/// Connections.
+pub(crate) const CONNECTIONS: Unit =
+    Unit { amount: 1e5, rate: "connections/s", per: "100k connections" };
+
+/// Bytes.
+pub(crate) const GIB: Unit = Unit { amount: 1.0, rate: "GiB/s", per: "GiB" };

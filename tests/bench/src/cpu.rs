@@ -39,7 +39,8 @@ fn alone(pid: u32) -> Time {
     Time { total: precise(pid), user, system }
 }
 
-/// The numbers after the name, which may have spaces; the first is the parent's id.
+/// The numbers after the name, which may have spaces: the state, which is none, the parent's id,
+/// and so on.
 fn fields(stat: &str) -> impl Iterator<Item = f64> {
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
     after.split_whitespace().map(|field| field.parse().unwrap_or_default())
@@ -54,14 +55,15 @@ fn precise(pid: u32) -> f64 {
     times.sum::<f64>() / 1e9
 }
 
+/// By their parents: not every kernel lists children.
 fn children(pid: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    lists
-        .flat_map(|list| {
-            list.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<_>>()
-        })
-        .collect()
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |other: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{other}/stat")).unwrap_or_default();
+        fields(&stat).nth(1) == Some(f64::from(pid))
+    };
+    pids.filter(is_child).collect()
 }
 
 /// What a processor has done since the machine's start, in seconds.

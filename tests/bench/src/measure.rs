@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::case::Case;
 use crate::cpu;
-use crate::load::Outcome;
+use crate::load::{Outcome, Scale};
 use crate::peer::Topology;
 use crate::sample::{Figure, Sample};
 use crate::stage::program::Core;
@@ -13,10 +13,10 @@ use crate::stage::program::Core;
 const SETTLE: Duration = Duration::from_millis(50);
 
 /// Runs a case once against a peer.
-pub(crate) fn run(case: &Case, topology: &Topology, round: u32, time: Duration) -> Sample {
+pub(crate) fn run(case: &Case, topology: &Topology, round: u32, scale: &Scale) -> Sample {
     let before = Instant::now();
     let readings = Readings::take(topology);
-    let outcome = case.load.run(topology, case.app, time);
+    let outcome = case.load.run(topology, case.app, scale);
     std::thread::sleep(SETTLE);
     let after = Readings::take(topology);
     let noise = after.noise_since(&readings, before.elapsed());
@@ -53,6 +53,12 @@ fn fill(sample: &mut Sample, case: &Case, outcome: &Outcome, after: &Readings, f
     let ticks = outbound + inbound;
     let user = ticks.user / (ticks.user + ticks.system).max(1e-9);
     let figures = &mut sample.figures;
+    for (figure, value) in [Figure::P50, Figure::P99, Figure::P999]
+        .into_iter()
+        .zip(outcome.latency.into_iter().flatten())
+    {
+        figures.insert(figure, value);
+    }
     figures.insert(Figure::Rate, outcome.done / outcome.seconds);
     if total > 0.0 {
         figures.insert(Figure::Cpu, total);
@@ -80,15 +86,15 @@ impl Readings {
         }
     }
 
-    /// The share of the time in which the processors worked for others, or for nobody here.
-    fn noise_since(&self, before: &Self, time: Duration) -> f64 {
+    /// The share of the time in which the processors worked for others.
+    fn noise_since(&self, before: &Self, time: Duration) -> [f64; 2] {
         let proxies: f64 =
             [0, 1].iter().map(|end| self.proxies[*end].total - before.proxies[*end].total).sum();
         let ours = [self.beside - before.beside, proxies];
-        let foreign = [0, 1].map(|core| {
+        [0, 1].map(|core| {
             let (now, then) = (self.processors[core], before.processors[core]);
-            (now.busy - then.busy - ours[core]).max(0.0) + (now.stolen - then.stolen)
-        });
-        foreign[0].max(foreign[1]) / time.as_secs_f64()
+            let foreign = (now.busy - then.busy - ours[core]).max(0.0) + now.stolen - then.stolen;
+            foreign / time.as_secs_f64()
+        })
     }
 }

@@ -15,6 +15,7 @@ pub(super) fn run(
     topology: &Topology,
     app: App,
     connections: u32,
+    close: bool,
     time: Duration,
 ) -> anyhow::Result<Outcome> {
     let url = format!("http://{}/", topology.target(app));
@@ -24,6 +25,7 @@ pub(super) fn run(
         &format!("-d{}s", time.as_secs().max(1)),
         &url,
     ]);
+    let program = if close { program.args(["-H", "Connection: close"]) } else { program };
     let said = program.run(&topology.pods.client, time + Duration::from_secs(20))?;
     parse(&said).with_context(|| format!("wrk said\n{said}"))
 }
@@ -35,7 +37,7 @@ fn parse(said: &str) -> Option<Outcome> {
     let seconds = seconds(rest.split_once(',')?.0)?;
     let sockets = numbers_after(said, "Socket errors:");
     let statuses = numbers_after(said, "Non-2xx or 3xx responses:");
-    Some(Outcome { done, seconds, errors: sockets + statuses })
+    Some(Outcome { done, seconds, errors: sockets + statuses, latency: None })
 }
 
 /// `2.00s`, `1.00m`.

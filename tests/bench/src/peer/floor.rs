@@ -15,7 +15,7 @@ use super::{Sidecars, ports};
 pub(super) fn start(files: &Files, pods: &Pods, bytes: bool) -> anyhow::Result<Sidecars> {
     ports::redirect_all(pods)?;
     let http2 = [App::Http2, App::Grpc].map(|app| app.port().to_string()).join(",");
-    let http1 = App::Http1.port().to_string();
+    let http1 = [App::Http1, App::Upload].map(|app| app.port().to_string()).join(",");
     let launch = |end: &str, own: &str, peer: &str, at| {
         let (cert, roots) = (files.certs.both(own), files.certs.root.clone());
         let program = Program::proxy(files.bin("floor"))

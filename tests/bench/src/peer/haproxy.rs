@@ -60,7 +60,7 @@ fn inbound_role(certs: &Certs, app: App) -> String {
     let tls = format!("ssl crt {} ca-file {} verify required", chain.display(), root.display());
     let (mode, between, version) = match app {
         App::Bytes => ("mode tcp", "", ""),
-        App::Http1 => ("mode http\n  http-reuse always", " alpn h2", ""),
+        App::Http1 | App::Upload => ("mode http\n  http-reuse always", " alpn h2", ""),
         App::Http2 | App::Grpc => ("mode http\n  http-reuse always", " alpn h2", " proto h2"),
     };
     format!(

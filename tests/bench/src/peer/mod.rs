@@ -1,8 +1,9 @@
 //! Who is measured: each peer, with its pods and its proxies, up and ready.
 
-mod envoy;
+pub(crate) mod envoy;
 mod floor;
 mod haproxy;
+mod nginx;
 pub(crate) mod pillion;
 mod ports;
 
@@ -27,7 +28,7 @@ use self::pillion::Hops;
 const CLUSTER_IPS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 96, 0, 1), Ipv4Addr::new(10, 96, 0, 2)];
 
 /// Whom there is.
-const NAMES: &str = "direct, pillion[@DIR], pillion-single[@DIR], envoy, envoy-tls, haproxy, \
+const NAMES: &str = "direct, pillion[@DIR], pillion-single[@DIR], envoy, envoy-tls, haproxy, nginx, \
                      floor, floor-tcp";
 
 /// How long a topology may take until it answers.
@@ -44,6 +45,8 @@ pub(crate) enum Kind {
     Envoy(Bytes),
     /// HAProxy, HTTP/2 between.
     HaProxy,
+    /// nginx, HTTP/1.1 between.
+    Nginx,
     /// hyper and rustls alone.
     Floor,
     /// The same without looking into the bytes.
@@ -74,6 +77,7 @@ impl FromStr for Peer {
             ("envoy", None) => Kind::Envoy(Bytes::Tunnelled),
             ("envoy-tls", None) => Kind::Envoy(Bytes::Alone),
             ("haproxy", None) => Kind::HaProxy,
+            ("nginx", None) => Kind::Nginx,
             ("floor", None) => Kind::Floor,
             ("floor-tcp", None) => Kind::FloorTcp,
             _ => bail!("no peer `{name}`: {NAMES}"),
@@ -86,6 +90,11 @@ impl Peer {
     /// Whether it is Pillion in any build.
     pub(crate) fn is_pillion(&self) -> bool {
         matches!(self.kind, Kind::Pillion(..))
+    }
+
+    /// Whether it can carry what an application's clients speak.
+    pub(crate) fn carries(&self, app: App) -> bool {
+        !(self.kind == Kind::Nginx && app == App::Http2)
     }
 }
 
@@ -108,6 +117,8 @@ pub(crate) struct Topology {
     sidecars: Sidecars,
     /// The pods.
     pub(crate) pods: Pods,
+    own_app: PathBuf,
+    www: PathBuf,
 }
 
 impl Topology {
@@ -121,17 +132,32 @@ impl Topology {
             Kind::Direct => Sidecars::default(),
             Kind::Envoy(bytes) => envoy::start(files, &pods, *bytes)?,
             Kind::HaProxy => haproxy::start(files, &pods)?,
+            Kind::Nginx => nginx::start(files, &pods)?,
             Kind::Floor => floor::start(files, &pods, false)?,
             Kind::FloorTcp => floor::start(files, &pods, true)?,
             Kind::Pillion(hops, dir) => {
                 pillion::start(&pods, &peer.name, *hops, dir.as_deref().unwrap_or(bins))?
             }
         };
-        let topology = Self { peer: peer.clone(), sidecars, pods };
-        for app in App::ALL {
+        let (own_app, www) = (files.bin("app"), files.www());
+        let topology = Self { peer: peer.clone(), sidecars, pods, own_app, www };
+        for app in App::ALL.into_iter().filter(|app| peer.carries(*app)) {
             topology.until_ready(app).with_context(|| format!("{}: {app:?}", peer.name))?;
         }
         Ok(topology)
+    }
+
+    /// Checks at the end that what was measured is what was meant.
+    ///
+    /// # Errors
+    /// When a request went otherwise.
+    pub(crate) fn verify(&self) -> anyhow::Result<()> {
+        match &self.peer.kind {
+            Kind::Pillion(Hops::Double, _) => {
+                pillion::verify(&self.pods).with_context(|| self.peer.name.clone())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where its clients find an application; Pillion's at the Service, whose routes count.
@@ -141,6 +167,16 @@ impl Topology {
             App::Bytes => (IpAddr::from(CLUSTER_IPS[1]), app.service_port()).into(),
             _ => (IpAddr::from(CLUSTER_IPS[0]), app.service_port()).into(),
         }
+    }
+
+    /// The bench's own program in pods.
+    pub(crate) fn own_app(&self) -> &Path {
+        &self.own_app
+    }
+
+    /// A file of so many MiB.
+    pub(crate) fn big_file(&self, mib: u64) -> PathBuf {
+        self.www.join("big").join(mib.to_string())
     }
 
     /// The CPU time of the client pod's sidecar, and of the server pod's.

@@ -6,7 +6,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use tests::process::Process;
 
 use crate::stage::files::{copy, fill};
@@ -56,6 +56,22 @@ pub(super) fn start(pods: &Pods, peer: &str, hops: Hops, bins: &Path) -> anyhow:
         sidecars.inbound = Some(pillion.sidecar("server", &server, TO_SERVER, &pods.server)?);
     }
     Ok(sidecars)
+}
+
+/// Checks that requests went by a route and over mutual TLS: all that the client pod's sidecar
+/// answered with what an application had said.
+///
+/// # Errors
+/// When one did not.
+pub(super) fn verify(pods: &Pods) -> anyhow::Result<()> {
+    let curl = Program::find("curl", "curl").args(["-sS", "http://127.0.0.1:15020/metrics"]);
+    let metrics = curl.run(&pods.client, SOON)?;
+    let requests = metrics.lines().filter(|line| line.starts_with("pillion_requests_total{"));
+    let requests = requests.filter(|line| line.contains("error=\"\""));
+    let meant = |line: &&str| line.contains("tls=\"mutual\"") && line.contains("route=\"bench/");
+    let (meant, others): (Vec<_>, Vec<_>) = requests.partition(meant);
+    ensure!(!meant.is_empty() && others.is_empty(), "not as meant: {others:?}");
+    Ok(())
 }
 
 struct Pillion<'a> {

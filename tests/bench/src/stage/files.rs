@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use super::certs::Certs;
 
-/// Bytes of the file that is downloaded.
-pub(crate) const BIG: u64 = 1 << 30;
+/// MiB of the files that are downloaded and uploaded.
+pub(crate) const BIG: [u64; 2] = [256, 1024];
 
 /// The directory of a run, which is gone at its end.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Files {
     pub(crate) fn make() -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("pillion-bench-").tempdir()?;
         open_to_all(dir.path())?;
-        for part in ["bin", "www"] {
+        for part in ["bin", "www", "www/big"] {
             fs::create_dir(dir.path().join(part))?;
             open_to_all(&dir.path().join(part))?;
         }
@@ -40,8 +40,10 @@ impl Files {
         for name in ["floor", "app"] {
             copy(&beside.join(format!("bench-{name}")), &files.bin(name))?;
         }
-        // A sparse file: zeroes cost no disk, and nobody on the way compresses.
-        fs::File::create(files.www().join("big"))?.set_len(BIG)?;
+        // Sparse files: zeroes cost no disk, and nobody on the way compresses.
+        for mib in BIG {
+            fs::File::create(files.www().join("big").join(mib.to_string()))?.set_len(mib << 20)?;
+        }
         Ok(files)
     }
 

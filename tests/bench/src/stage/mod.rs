@@ -52,6 +52,8 @@ impl Pods {
         // ClusterIPs exist in no interface; a connection to one needs a route to be redirected.
         client.ip(&format!("route add default via {SERVER}\n"))?;
         server.ip(&format!("route add default via {CLIENT}\n"))?;
+        settle(&client)?;
+        settle(&server)?;
         let servers = server::start(files, &server, &dir)?;
         Ok(Self { servers, client, server, dir })
     }
@@ -82,6 +84,25 @@ impl Pods {
     pub(crate) fn logs(&self) -> &Path {
         &self.dir
     }
+}
+
+/// Thousands of connections a second, for minutes: ports and the kernel's table of redirected
+/// connections must not run out. Neither is what is measured.
+fn settle(namespace: &Namespace) -> anyhow::Result<()> {
+    let settings = "net.ipv4.ip_local_port_range=16384 65000\n\
+                    net.ipv4.tcp_tw_reuse=1\n\
+                    net.ipv4.tcp_max_syn_backlog=8192\n\
+                    net.core.somaxconn=8192\n\
+                    net.netfilter.nf_conntrack_tcp_timeout_time_wait=1\n\
+                    net.netfilter.nf_conntrack_tcp_timeout_close=1\n";
+    let script = settings
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| format!("echo '{value}' >/proc/sys/{}\n", name.replace('.', "/")));
+    let script: String = script.collect();
+    let shell = Program::app("/bin/sh").root().args(["-ec", &script]);
+    shell.run(namespace, std::time::Duration::from_secs(10))?;
+    Ok(())
 }
 
 /// An application's address in its pod.

@@ -18,13 +18,16 @@ pub(crate) enum App {
     Http2,
     /// A gRPC server (tonic).
     Grpc,
+    /// A sink of uploads (hyper), HTTP/1.1.
+    Upload,
     /// Bytes: echo, source and sink.
     Bytes,
 }
 
 impl App {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::Http1, Self::Http2, Self::Grpc, Self::Bytes];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Http1, Self::Http2, Self::Grpc, Self::Upload, Self::Bytes];
 
     /// Its port in the pod.
     pub(crate) fn port(self) -> u16 {
@@ -32,6 +35,7 @@ impl App {
             Self::Http1 => 8080,
             Self::Http2 => 8081,
             Self::Grpc => 8082,
+            Self::Upload => 8083,
             Self::Bytes => 9000,
         }
     }
@@ -42,6 +46,7 @@ impl App {
             Self::Http1 => 80,
             Self::Http2 => 81,
             Self::Grpc => 82,
+            Self::Upload => 83,
             Self::Bytes => 90,
         }
     }

@@ -1,7 +1,8 @@
-//! Servers: gRPC with tonic, and bytes.
+//! Servers: gRPC with tonic, a sink of uploads with hyper, and bytes.
 
 mod bytes;
 mod grpc;
+mod sink;
 
 use std::net::Ipv4Addr;
 
@@ -9,11 +10,16 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Ports, as the driver knows them.
 const GRPC: u16 = 8082;
+const UPLOAD: u16 = 8083;
 const BYTES: u16 = 9000;
 
 /// Runs for ever.
 pub(crate) async fn run() -> anyhow::Result<()> {
-    tokio::try_join!(listen(GRPC, grpc::serve), listen(BYTES, bytes::serve))?;
+    tokio::try_join!(
+        listen(GRPC, grpc::serve),
+        listen(UPLOAD, sink::serve),
+        listen(BYTES, bytes::serve)
+    )?;
     Ok(())
 }
 

@@ -135,6 +135,16 @@ fn tls(certs: &Certs, own: &str, peer: &str, alpn: &str) -> String {
     )
 }
 
+/// The version that is installed, as Envoy says it.
+pub(crate) fn version() -> String {
+    let said = installed().and_then(|envoy| {
+        let output = std::process::Command::new(envoy).arg("--version").output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    });
+    let said = said.unwrap_or_default();
+    said.split('/').nth(1).unwrap_or_default().to_owned()
+}
+
 /// The binary in the virtual environment that `tests/bench/run` has made.
 fn installed() -> anyhow::Result<PathBuf> {
     let tools = workspace().join("target/tools");
