@@ -10,7 +10,7 @@ use crate::section::Section;
 use crate::stage::files::BIG;
 
 /// Whom to measure, unless said otherwise.
-const PEERS: &str = "direct,pillion,pillion-single,envoy,haproxy,nginx,floor,floor-tcp";
+const PEERS: &str = "direct,pillion,pillion-single,envoy,envoy-tls,haproxy,nginx,floor,floor-tcp";
 
 /// Measure what Pillion costs, beside others in the same roles.
 #[derive(Debug, Parser)]

@@ -92,9 +92,15 @@ impl Peer {
         matches!(self.kind, Kind::Pillion(..))
     }
 
-    /// Whether it can carry what an application's clients speak.
+    /// Whether it has a part in the cases of an application: whether it can carry what that speaks,
+    /// and in another way than a peer that is there anyway.
     pub(crate) fn carries(&self, app: App) -> bool {
-        !(self.kind == Kind::Nginx && app == App::Http2)
+        match self.kind {
+            Kind::Nginx => app != App::Http2,
+            Kind::Envoy(Bytes::Alone) => app == App::Bytes,
+            Kind::FloorTcp => app != App::Bytes,
+            _ => true,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::case::Case;
 use crate::sample::Figure;
 use crate::stats::Runs;
+use crate::targets::decides;
 
 use super::Results;
 use super::svg::{Bar, Group, chart};
@@ -34,12 +35,21 @@ pub(super) fn all(results: &Results) -> Vec<(String, String)> {
         ("bulk", "bulk-rate", "GiB per second", Figure::Rate),
     ];
     let charts = wanted.into_iter().filter_map(|(section, name, title, figure)| {
-        let cases = results.cases.iter().filter(|case| case.section == section);
-        let groups = cases.map(|case| group(results, case, figure));
+        let groups = shown(results, section).into_iter();
+        let groups = groups.map(|case| group(results, case, figure));
         let groups: Vec<Group> = groups.filter(|group| !group.bars.is_empty()).collect();
         (!groups.is_empty()).then(|| (format!("{name}.svg"), chart(title, &groups)))
     });
     charts.collect()
+}
+
+/// The cases of a section that decide on what must be reached, which a page has room for; all of
+/// them where none does.
+fn shown<'a>(results: &'a Results, section: &str) -> Vec<&'a Case> {
+    let all = || results.cases.iter().filter(|case| case.section == section);
+    let deciding: Vec<_> =
+        all().filter(|case| section != "requests" || decides(&case.name)).collect();
+    if deciding.is_empty() { all().collect() } else { deciding }
 }
 
 fn group(results: &Results, case: &Case, figure: Figure) -> Group {

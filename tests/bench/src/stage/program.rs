@@ -108,6 +108,9 @@ impl Program {
             .args(["--signal", "KILL", &limit])
             .arg(tools::find("ip", "iproute2"))
             .args(self.within(namespace))
+            // As of what is started to stay: settings of the caller's are none of theirs.
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .stdin(Stdio::null())
             .output()
             .context("timeout does not start")?;
