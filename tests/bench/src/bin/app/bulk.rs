@@ -1,10 +1,10 @@
 //! Many bytes over one connection.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
-use anyhow::ensure;
+use anyhow::{Context, bail};
 
 use crate::outcome::Outcome;
 
@@ -14,35 +14,35 @@ const PIECE: usize = 256 * 1024;
 /// Asks for so many and reads them.
 pub(crate) fn down(target: SocketAddr, bytes: u64) -> anyhow::Result<Outcome> {
     let start = Instant::now();
-    let mut stream = TcpStream::connect(target)?;
-    stream.write_all(&[b"d".as_slice(), &bytes.to_be_bytes()].concat())?;
-    let (mut piece, mut sum) = (vec![0; PIECE], 0);
-    loop {
+    let mut stream = begin(target, b'd', bytes)?;
+    let (mut piece, mut left) = (vec![0; PIECE], bytes);
+    while left > 0 {
         match stream.read(&mut piece)? {
-            0 => break,
-            count => sum += count as u64,
+            0 => bail!("{left} bytes did not come"),
+            count => left = left.checked_sub(count as u64).context("more than was asked for")?,
         }
     }
-    ensure!(sum == bytes, "{sum} bytes came");
     Ok(outcome(bytes, start))
 }
 
 /// Writes so many and waits until the server says that it has them.
 pub(crate) fn up(target: SocketAddr, bytes: u64) -> anyhow::Result<Outcome> {
     let start = Instant::now();
-    let mut stream = TcpStream::connect(target)?;
-    stream.write_all(b"u")?;
+    let mut stream = begin(target, b'u', bytes)?;
     let (piece, mut left) = (vec![0; PIECE], bytes);
     while left > 0 {
         let count = piece.len().min(usize::try_from(left)?);
         stream.write_all(&piece[..count])?;
         left -= count as u64;
     }
-    stream.shutdown(Shutdown::Write)?;
-    let mut count = [0; 8];
-    stream.read_exact(&mut count)?;
-    ensure!(u64::from_be_bytes(count) == bytes, "{} bytes arrived", u64::from_be_bytes(count));
+    stream.read_exact(&mut [0])?;
     Ok(outcome(bytes, start))
+}
+
+fn begin(target: SocketAddr, word: u8, bytes: u64) -> anyhow::Result<TcpStream> {
+    let mut stream = TcpStream::connect(target)?;
+    stream.write_all(&[[word].as_slice(), &bytes.to_be_bytes()].concat())?;
+    Ok(stream)
 }
 
 fn outcome(bytes: u64, start: Instant) -> Outcome {

@@ -28,7 +28,8 @@ async fn echo(mut stream: TcpStream) -> anyhow::Result<()> {
     }
 }
 
-/// Sends as many bytes as the client says.
+/// Sends as many bytes as the client says, and waits until it closes: whoever is in between may
+/// take the end of one way for the end of both.
 async fn source(mut stream: TcpStream) -> anyhow::Result<()> {
     let mut left = stream.read_u64().await?;
     let piece = vec![0; PIECE];
@@ -36,18 +37,27 @@ async fn source(mut stream: TcpStream) -> anyhow::Result<()> {
         let count = stream.write(&piece[..piece.len().min(usize::try_from(left)?)]).await?;
         left -= count as u64;
     }
-    Ok(stream.shutdown().await?)
+    wait_for_end(stream).await
 }
 
-/// Counts what comes until the client half-closes, and says how much it was.
+/// Takes as many bytes as the client says, answers that it has them, and waits as well.
 async fn sink(mut stream: TcpStream) -> anyhow::Result<()> {
-    let (mut piece, mut sum) = (vec![0; PIECE], 0);
-    loop {
-        match stream.read(&mut piece).await? {
-            0 => break,
-            count => sum += count as u64,
+    let mut left = stream.read_u64().await?;
+    let mut piece = vec![0; PIECE];
+    while left > 0 {
+        let most = piece.len().min(usize::try_from(left)?);
+        match stream.read(&mut piece[..most]).await? {
+            0 => bail!("{left} bytes did not come"),
+            count => left -= count as u64,
         }
     }
-    stream.write_u64(sum).await?;
-    Ok(stream.shutdown().await?)
+    stream.write_u8(b'.').await?;
+    wait_for_end(stream).await
+}
+
+async fn wait_for_end(mut stream: TcpStream) -> anyhow::Result<()> {
+    match stream.read(&mut [0]).await? {
+        0 => Ok(()),
+        _ => bail!("more than was said"),
+    }
 }
