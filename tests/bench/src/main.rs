@@ -91,7 +91,9 @@ fn run_case(args: &Args, case: &Case, topologies: &[Topology], before: &[Sample]
     let envoy = case.needs_envoy_rate().then(envoy).flatten();
     let scale = Scale { time: args.time(), mib: args.mib(), envoy };
     let warm = Scale { time: scale.time / 2, mib: BIG[0], ..scale };
-    for topology in &topologies {
+    // In a tight loop once for an application must do.
+    let is_warm = args.quick && before.last().is_some_and(|run| run.app == case.app);
+    for topology in topologies.iter().filter(|_| !is_warm) {
         progress(case, "warm-up", topology);
         measure::run(case, topology, 0, &warm);
     }

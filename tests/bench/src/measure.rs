@@ -23,6 +23,7 @@ pub(crate) fn run(case: &Case, topology: &Topology, round: u32, scale: &Scale) -
     let mut sample = Sample {
         section: case.section.to_owned(),
         case: case.name.clone(),
+        app: case.app,
         peer: topology.peer.name.clone(),
         round,
         noise,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::stage::server::App;
+
 /// The figures of a run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Sample {
@@ -11,6 +13,8 @@ pub(crate) struct Sample {
     pub(crate) section: String,
     /// The case within it.
     pub(crate) case: String,
+    /// Whom the load was for.
+    pub(crate) app: App,
     /// The peer.
     pub(crate) peer: String,
     /// The round, from 1.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::Serialize;
 use tests::process::Process;
 use tests::tools;
 
@@ -10,9 +11,11 @@ use super::netns::Namespace;
 use super::program::Program;
 
 /// An application of the server pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum App {
     /// nginx, HTTP/1.1.
+    #[default]
     Http1,
     /// nginx, HTTP/2 with prior knowledge.
     Http2,
