@@ -41,7 +41,7 @@ fn main() -> anyhow::Result<()> {
     let files = Files::make()?;
     let outcome = measure_all(&args, &files);
     if args.keep || outcome.is_err() {
-        eprintln!("configurations and logs: {}", files.keep().display());
+        eprintln!("configurations and logs: {}", files.keep()?.display());
     }
     let results = outcome?;
     if let Some(targets) = report::targets(&results.samples) {

@@ -9,6 +9,7 @@ use anyhow::Context;
 use tempfile::TempDir;
 
 use super::certs::Certs;
+use super::mark;
 
 /// MiB of the files that are downloaded and uploaded.
 pub(crate) const BIG: [u64; 2] = [256, 1024];
@@ -27,7 +28,7 @@ impl Files {
     /// # Errors
     /// When a file cannot be written.
     pub(crate) fn make() -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new().prefix("pillion-bench-").tempdir()?;
+        let dir = tempfile::Builder::new().prefix(&mark::of_this_process()).tempdir()?;
         open_to_all(dir.path())?;
         for part in ["bin", "www", "www/big"] {
             fs::create_dir(dir.path().join(part))?;
@@ -68,9 +69,15 @@ impl Files {
         Ok(dir)
     }
 
-    /// Keeps everything, and says where.
-    pub(crate) fn keep(self) -> PathBuf {
-        self.dir.keep()
+    /// Keeps everything under another name, which nobody sweeps away, and returns it.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub(crate) fn keep(self) -> anyhow::Result<PathBuf> {
+        let dir = self.dir.keep();
+        let kept = dir.with_file_name(format!("pillion-kept-bench-{}", std::process::id()));
+        fs::rename(dir, &kept)?;
+        Ok(kept)
     }
 }
 

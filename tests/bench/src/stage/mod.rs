@@ -3,6 +3,7 @@
 
 pub(crate) mod certs;
 pub(crate) mod files;
+mod mark;
 pub(crate) mod netns;
 pub(crate) mod program;
 pub(crate) mod server;

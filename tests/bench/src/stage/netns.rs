@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use tests::tools;
 
-/// What every name of ours begins with; the id of the process that made it follows.
-const PREFIX: &str = "pillion-bench-";
+use super::mark;
 
 /// Where `ip` keeps the names of namespaces.
 const NAMES: &str = "/run/netns";
@@ -31,7 +30,7 @@ impl Namespace {
     /// # Errors
     /// When that is not allowed here.
     pub(crate) fn create(name: &str) -> anyhow::Result<Self> {
-        let name = format!("{PREFIX}{}-{}", std::process::id(), name.replace(['/', '@'], "_"));
+        let name = mark::of_this_process() + &name.replace(['/', '@'], "_");
         ip(None, &format!("netns add {name}\n"))?;
         let namespace = Self { name };
         namespace.ip("link set lo up\n")?;
@@ -81,18 +80,17 @@ impl Drop for Namespace {
 
 /// Removes what a benchmark left that was killed.
 pub(crate) fn sweep() {
-    for entry in fs::read_dir(NAMES).into_iter().flatten().flatten() {
-        if let Ok(name) = entry.file_name().into_string()
-            && is_of_the_dead(&name)
-        {
-            remove(&name);
-        }
+    let dead = |dir: &Path| {
+        let names = fs::read_dir(dir).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| mark::is_of_the_dead(name)).collect::<Vec<_>>()
+    };
+    dead(Path::new(NAMES)).iter().for_each(|name| remove(name));
+    let temporary = std::env::temp_dir();
+    for name in dead(&temporary) {
+        // What cannot be removed does not hinder.
+        let _ = fs::remove_dir_all(temporary.join(name));
     }
-}
-
-fn is_of_the_dead(name: &str) -> bool {
-    let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-'));
-    maker.is_some_and(|(pid, _)| !Path::new("/proc").join(pid).exists())
 }
 
 fn ip(namespace: Option<&str>, lines: &str) -> anyhow::Result<()> {

@@ -11,8 +11,10 @@ use tests::tools;
 use super::netns::Namespace;
 
 /// Before what else the machine does: on a busy one a run is then disturbed less. All peers, their
-/// loads and their servers have the same.
-const NICE: &str = "-15";
+/// loads and their servers have the same. Where the kernel first shares time between sessions
+/// (`CONFIG_SCHED_AUTOGROUP`), a process's niceness counts within its session only: so each gets a
+/// session of its own, with the niceness of that.
+const FIRST: &str = "echo -20 2>/dev/null >/proc/self/autogroup; exec nice -n -20 \"$@\"";
 
 /// As whom a program runs. Whoever is not the sidecar is redirected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +134,8 @@ impl Program {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut args = vec!["netns".into(), "exec".into(), namespace.name().to_owned()];
         args.extend([text(&tools::find("taskset", "util-linux")), "-c".into(), core]);
-        args.extend([text(&tools::find("nice", "coreutils")), "-n".into(), NICE.into()]);
+        args.push(text(&tools::find("setsid", "util-linux")));
+        args.extend(["sh", "-c", FIRST, "sh"].map(Into::into));
         args.push(text(&tools::find("setpriv", "util-linux")));
         args.extend(["--reuid", &id, "--regid", &id, "--clear-groups"].map(Into::into));
         // What the driver has started must not outlive it, also where it is killed.
