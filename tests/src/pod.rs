@@ -351,8 +351,13 @@ impl Pod {
 
     /// Starts the sidecar again after its end, and waits until it is ready.
     pub async fn restart_sidecar(&self) {
+        self.restart_sidecar_unready();
+        self.until_ready().await;
+    }
+
+    /// Starts the sidecar again after its end, ready or not.
+    pub fn restart_sidecar_unready(&self) {
         self.sidecar().kill();
         *self.sidecar() = self.start.sidecar();
-        self.until_ready().await;
     }
 }

@@ -10,7 +10,8 @@ use tests::app::App;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const BODY: &str = "hello, world\n";
+/// The body of every answer in HTTP.
+pub(crate) const BODY: &str = "hello, world\n";
 
 /// The media type of gRPC's messages.
 pub(crate) const GRPC: &str = "application/grpc";

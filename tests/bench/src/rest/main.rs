@@ -6,8 +6,14 @@
 
 mod app;
 mod callgrind;
+mod control_plane;
+mod footprint;
 mod instructions;
+mod memory;
+mod report;
+mod start;
 
+use anyhow::ensure;
 use clap::Parser;
 
 /// Measures one process of Pillion by itself.
@@ -15,11 +21,27 @@ use clap::Parser;
 enum Command {
     /// Instructions and heap allocations of a request, in each sidecar, under callgrind.
     Instructions(instructions::Args),
+    /// What a sidecar holds in memory.
+    Memory(memory::Args),
+    /// From a sidecar's start until it is ready, and the sizes of the binaries.
+    Start(start::Args),
+    /// How soon a change reaches many streams, and what streams and certificates cost.
+    ControlPlane(control_plane::Args),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::Instructions(args) => instructions::run(args).await,
+        Command::Memory(args) => memory::run(args).await,
+        Command::Start(args) => start::run(args).await,
+        Command::ControlPlane(args) => control_plane::run(args).await,
     }
+}
+
+/// The harness builds for development where it is not told better: no figures of those.
+fn released() -> anyhow::Result<()> {
+    let told = std::env::var_os("PILLION_BIN_DIR").is_some();
+    ensure!(told, "set PILLION_BIN_DIR to the release binaries (target/release)");
+    Ok(())
 }

@@ -46,10 +46,7 @@ pub(crate) struct Args {
 /// # Errors
 /// When something costs more than the file allows.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    ensure!(
-        std::env::var_os("PILLION_BIN_DIR").is_some(),
-        "set PILLION_BIN_DIR to the release binaries (target/release)"
-    );
+    crate::released()?;
     let cases = if args.cases.is_empty() { Case::value_variants() } else { &args.cases };
     let mut scene = Scene::open().await?;
     let mut figures = Figures::default();
@@ -58,7 +55,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         if args.profile {
             print_profile(*case, &measured, &args);
         } else {
-            figures.add(*case, &measured);
+            figures.add(*case, &measured)?;
         }
     }
     if args.profile {

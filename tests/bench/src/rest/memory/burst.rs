@@ -1,0 +1,89 @@
+//! What is left of a burst.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use tests::app::App;
+use tests::client::{self, Http1};
+use tests::mesh::Mesh;
+use tests::pod::{APP_PORT, Pod};
+use tests::{body, yaml};
+use tokio::task::JoinSet;
+
+use crate::footprint::Footprint;
+use crate::report::Report;
+
+const CONNECTIONS: usize = 512;
+
+/// Requests on each.
+const REQUESTS: usize = 2;
+
+/// Bytes of each body, there and back.
+const SIZE: usize = 1 << 20;
+
+const REST: Duration = Duration::from_secs(60);
+
+/// How much more than when idle may be left, in percent.
+const MOST: f64 = 25.0;
+
+pub(super) async fn measure(report: &mut Report) -> anyhow::Result<()> {
+    report.part("after 512 connections with bodies of 1 MiB both ways");
+    let mesh = Mesh::with_objects(yaml::service("shop/api", 80, APP_PORT)).await;
+    let api = mesh.pod("shop/api").app(App::http()).start().await;
+    let web = mesh.pod("shop/web").start().await;
+    web.until_answered_by("http://api.shop/", 1).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let pods = [("client's", &web), ("server's", &api)];
+    let idle = footprints(pods)?;
+    burst(&web).await?;
+    let after = footprints(pods)?;
+    tokio::time::sleep(REST).await;
+    let later = footprints(pods)?;
+    for (number, (which, pod)) in pods.into_iter().enumerate() {
+        report.line(&format!("{which}, idle before"), idle[number]);
+        report.line(&format!("{which}, at the most"), peak(pod)?);
+        report.line(&format!("{which}, right after"), after[number]);
+        report.line(&format!("{which}, a minute later"), later[number]);
+        let more = |idle: f64, later: f64| 100.0 * (later - idle) / idle;
+        let resident = more(idle[number].resident, later[number].resident);
+        report.target(&format!("{which}: resident, more than idle"), resident, MOST, "%");
+        let anonymous = more(idle[number].anonymous, later[number].anonymous);
+        report.target(&format!("{which}: anonymous, more than idle"), anonymous, MOST, "%");
+    }
+    Ok(())
+}
+
+fn footprints(pods: [(&str, &Pod); 2]) -> anyhow::Result<Vec<Footprint>> {
+    pods.iter().map(|(_, pod)| Footprint::of(pod.sidecar().id())).collect()
+}
+
+/// The most that was ever resident, as the kernel says it.
+fn peak(pod: &Pod) -> anyhow::Result<String> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pod.sidecar().id()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes: f64 =
+        line.and_then(|line| line.trim().strip_suffix(" kB")).unwrap_or("nan").parse()?;
+    Ok(format!("{:.1} MiB resident", kibibytes / 1024.0))
+}
+
+async fn burst(web: &Pod) -> anyhow::Result<()> {
+    let proxy = web.proxy();
+    let mut clients = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        clients.spawn(async move {
+            let mut connection = Http1::connect(proxy).await?;
+            for _ in 0..REQUESTS {
+                let body = body::full(vec![b'x'; SIZE]);
+                let request = client::with_body("POST", "http://api.shop/echo", body);
+                let answer = connection.send(request).await?;
+                ensure!(answer.status == 200, "{:?}", answer.status);
+                ensure!(answer.body.len() == SIZE, "{} bytes came back", answer.body.len());
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = clients.join_next().await {
+        done??;
+    }
+    Ok(())
+}
