@@ -28,11 +28,15 @@ const REST: Duration = Duration::from_secs(15);
 /// What an idle connection may cost, in KiB.
 const MOST: f64 = 8.0;
 
-pub(super) async fn measure(report: &mut Report, kind: Kind) -> anyhow::Result<()> {
+pub(super) async fn measure(
+    report: &mut Report,
+    under: &[String],
+    kind: Kind,
+) -> anyhow::Result<()> {
     process::raise_own_descriptors(DESCRIPTORS);
     let mesh = Mesh::with_objects(yaml::service("shop/api", 80, APP_PORT)).await;
-    let api = mesh.pod("shop/api").app(app::app()).start().await;
-    let web = mesh.pod("shop/web").start().await;
+    let api = mesh.pod("shop/api").app(app::app()).under(under).start().await;
+    let web = mesh.pod("shop/web").under(under).start().await;
     web.until_known("api.shop:80").await;
     let opener = Opener::new(kind, &mesh, &web, &api)?;
     // What one connection after another needs is there before it is measured.

@@ -17,11 +17,11 @@ const REST: Duration = Duration::from_secs(3);
 const MOST_RESIDENT: f64 = 10.0;
 const MOST_ANONYMOUS: f64 = 3.0;
 
-pub(super) async fn measure(report: &mut Report) -> anyhow::Result<()> {
+pub(super) async fn measure(report: &mut Report, under: &[String]) -> anyhow::Result<()> {
     report.part("an idle sidecar");
     let mesh = Mesh::with_objects(yaml::service("shop/api", 80, APP_PORT)).await;
-    let api = mesh.pod("shop/api").app(App::http()).start().await;
-    let web = mesh.pod("shop/web").start().await;
+    let api = mesh.pod("shop/api").app(App::http()).under(under).start().await;
+    let web = mesh.pod("shop/web").under(under).start().await;
     tokio::time::sleep(REST).await;
     judge(report, "client's, since its start", &web)?;
     judge(report, "server's, since its start", &api)?;

@@ -17,6 +17,12 @@ pub(crate) struct Args {
     /// Measure only these parts.
     #[arg(long = "part", value_name = "PART")]
     parts: Vec<Part>,
+    /// Start the sidecars under this program and its arguments, such as `env MALLOC_ARENA_MAX=1`.
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    under: String,
+    /// Connections of the burst.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    burst: usize,
 }
 
 /// What is measured by itself, in a mesh of its own.
@@ -47,17 +53,20 @@ enum Part {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     crate::released()?;
     let mut report = Report::default();
+    let under: Vec<String> = args.under.split_whitespace().map(ToOwned::to_owned).collect();
     let parts = if args.parts.is_empty() { Part::value_variants() } else { &args.parts };
     for part in parts {
         match part {
-            Part::Idle => idle::measure(&mut report).await?,
-            Part::Outbound => connections::measure(&mut report, Kind::Outbound).await?,
-            Part::OutboundHttp2 => connections::measure(&mut report, Kind::OutboundHttp2).await?,
-            Part::Inbound => connections::measure(&mut report, Kind::Inbound).await?,
-            Part::Mesh => connections::measure(&mut report, Kind::Mesh).await?,
-            Part::Tunnels => connections::measure(&mut report, Kind::Tunnel).await?,
-            Part::Burst => burst::measure(&mut report).await?,
-            Part::Services => services::measure(&mut report).await?,
+            Part::Idle => idle::measure(&mut report, &under).await?,
+            Part::Outbound => connections::measure(&mut report, &under, Kind::Outbound).await?,
+            Part::OutboundHttp2 => {
+                connections::measure(&mut report, &under, Kind::OutboundHttp2).await?
+            }
+            Part::Inbound => connections::measure(&mut report, &under, Kind::Inbound).await?,
+            Part::Mesh => connections::measure(&mut report, &under, Kind::Mesh).await?,
+            Part::Tunnels => connections::measure(&mut report, &under, Kind::Tunnel).await?,
+            Part::Burst => burst::measure(&mut report, &under, args.burst).await?,
+            Part::Services => services::measure(&mut report, &under).await?,
         }
     }
     report.end();

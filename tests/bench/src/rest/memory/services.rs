@@ -19,19 +19,23 @@ const REST: Duration = Duration::from_secs(3);
 /// How much more the many may cost, in MiB.
 const MOST: f64 = 3.0;
 
-pub(super) async fn measure(report: &mut Report) -> anyhow::Result<()> {
+pub(super) async fn measure(report: &mut Report, under: &[String]) -> anyhow::Result<()> {
     report.part("a sidecar that uses 20 Services");
-    let few = with_services(report, USED).await?;
-    let many = with_services(report, MANY).await?;
+    let few = with_services(report, under, USED).await?;
+    let many = with_services(report, under, MANY).await?;
     let more = many - few;
     report.target("more in the large mesh: resident", more.resident / MIB, MOST, "MiB");
     report.line("more in the large mesh: anonymous", format!("{:.1} MiB", more.anonymous / MIB));
     Ok(())
 }
 
-async fn with_services(report: &Report, count: usize) -> anyhow::Result<Footprint> {
+async fn with_services(
+    report: &Report,
+    under: &[String],
+    count: usize,
+) -> anyhow::Result<Footprint> {
     let mesh = Mesh::start().await;
-    let api = mesh.pod("shop/api").app(App::http()).unregistered().start().await;
+    let api = mesh.pod("shop/api").app(App::http()).unregistered().under(under).start().await;
     let mut objects = yaml::pod("shop/api", "api", api.address());
     for number in 0..count {
         let name = format!("shop/s{number}");
@@ -39,7 +43,7 @@ async fn with_services(report: &Report, count: usize) -> anyhow::Result<Footprin
         objects += &yaml::endpoints(&name, APP_PORT, &[api.address()]);
     }
     mesh.write("many.yaml", &objects);
-    let web = mesh.pod("shop/web").start().await;
+    let web = mesh.pod("shop/web").under(under).start().await;
     web.until_answered_by(&url(0), 1).await;
     for number in 0..USED {
         web.until_answered_by(&url(number), 1).await;
