@@ -13,6 +13,8 @@ mod memory;
 mod report;
 mod start;
 
+use std::process::ExitCode;
+
 use anyhow::ensure;
 use clap::Parser;
 
@@ -30,8 +32,18 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Command::parse() {
+async fn main() -> ExitCode {
+    match run(Command::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Instructions(args) => instructions::run(args).await,
         Command::Memory(args) => memory::run(args).await,
         Command::Start(args) => start::run(args).await,

@@ -51,7 +51,12 @@ impl Cost {
 pub(super) struct Figures(BTreeMap<String, BTreeMap<String, Cost>>);
 
 /// The file.
-pub(super) type Recorded = Figures;
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Recorded {
+    /// What counts move with besides the code: compiler and C library.
+    made_with: String,
+    cases: Figures,
+}
 
 /// What a comparison says.
 #[derive(Debug, Default)]
@@ -77,6 +82,14 @@ impl Figures {
         Ok(())
     }
 
+    fn rows(&self) -> impl Iterator<Item = (&str, &str, Cost)> {
+        self.0.iter().flat_map(|(case, sides)| {
+            sides.iter().map(|(side, cost)| (case.as_str(), side.as_str(), *cost))
+        })
+    }
+}
+
+impl Recorded {
     /// Reads the file.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
@@ -90,16 +103,22 @@ impl Figures {
     }
 
     /// With what was measured in place of what was there.
-    pub(super) fn updated(mut self, measured: &Self) -> Self {
-        self.0.extend(measured.0.clone());
-        self
+    pub(super) fn updated(mut self, measured: &Figures, made_with: String) -> Self {
+        self.cases.0.extend(measured.0.clone());
+        Self { made_with, ..self }
     }
 
     /// Judges what was measured by what is recorded here.
-    pub(super) fn compare(&self, measured: &Self) -> Verdict {
+    pub(super) fn compare(&self, measured: &Figures, made_with: &str) -> Verdict {
         let mut verdict = Verdict::default();
+        if self.made_with != made_with {
+            verdict.notes.push(format!(
+                "the file is of {}, and this is {made_with}: counts may move with that alone",
+                self.made_with
+            ));
+        }
         for (case, side, new) in measured.rows() {
-            match self.0.get(case).and_then(|sides| sides.get(side)) {
+            match self.cases.0.get(case).and_then(|sides| sides.get(side)) {
                 Some(old) => verdict.judge(&format!("{case}, {side}"), *old, new),
                 None => verdict.failures.push(format!(
                     "{case}, {side}: the file has no figure; write it with: {COMMAND}"
@@ -107,12 +126,6 @@ impl Figures {
             }
         }
         verdict
-    }
-
-    fn rows(&self) -> impl Iterator<Item = (&str, &str, Cost)> {
-        self.0.iter().flat_map(|(case, sides)| {
-            sides.iter().map(|(side, cost)| (case.as_str(), side.as_str(), *cost))
-        })
     }
 }
 
@@ -163,9 +176,15 @@ mod tests {
         Figures([("http1".to_owned(), [("inbound".to_owned(), cost)].into())].into())
     }
 
+    const HERE: &str = "a compiler";
+
+    fn file(cases: Figures) -> Recorded {
+        Recorded { made_with: HERE.to_owned(), cases }
+    }
+
     #[test]
     fn slower_fails_and_faster_is_told() {
-        let file = figures(10_000, 30.0);
+        let file = file(figures(10_000, 30.0));
         // What is measured, failures, notes.
         let cases = [
             (figures(10_000, 30.0), 0, 0),
@@ -178,7 +197,7 @@ mod tests {
             (figures(9_000, 31.0), 1, 1),
         ];
         for (measured, failures, notes) in cases {
-            let verdict = file.compare(&measured);
+            let verdict = file.compare(&measured, HERE);
             let seen = (verdict.failures.len(), verdict.notes.len());
             assert_eq!(seen, (failures, notes), "{measured}: {verdict:?}");
         }
@@ -186,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_to_do() {
-        let verdict = figures(10_000, 30.0).compare(&figures(11_000, 30.0));
+        let verdict = file(figures(10_000, 30.0)).compare(&figures(11_000, 30.0), HERE);
         let sentence = &verdict.failures[0];
         for part in ["http1, inbound", "11000 instructions", "10000", "--update"] {
             assert!(sentence.contains(part), "{sentence}");
@@ -195,13 +214,20 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_file_fails() {
-        assert_eq!(Figures::default().compare(&figures(1, 1.0)).failures.len(), 1);
+        let verdict = file(Figures::default()).compare(&figures(1, 1.0), HERE);
+        assert_eq!(verdict.failures.len(), 1);
+    }
+
+    #[test]
+    fn another_compiler_is_told() {
+        let verdict = file(figures(1, 1.0)).compare(&figures(1, 1.0), "another");
+        assert_eq!((verdict.failures.len(), verdict.notes.len()), (0, 1), "{verdict:?}");
     }
 
     #[test]
     fn an_update_keeps_what_was_not_measured() {
-        let file = Figures([("tcp".to_owned(), Default::default())].into());
-        let updated = file.updated(&figures(1, 1.0));
-        assert_eq!(updated.0.keys().collect::<Vec<_>>(), ["http1", "tcp"]);
+        let file = file(Figures([("tcp".to_owned(), BTreeMap::default())].into()));
+        let updated = file.updated(&figures(1, 1.0), HERE.to_owned());
+        assert_eq!(updated.cases.0.keys().collect::<Vec<_>>(), ["http1", "tcp"]);
     }
 }

@@ -10,13 +10,18 @@ mod scene;
 mod top;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::ensure;
 use clap::ValueEnum;
+use tests::{process, tools};
 
 use self::case::Case;
 use self::compare::{Figures, Recorded};
 use self::scene::{Measured, Scene};
+
+/// Longest time for what only says its version.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// What `instructions` is told.
 #[derive(Debug, clap::Args)]
@@ -62,7 +67,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     println!("{figures}");
-    finish(&figures, args.update)
+    finish(&figures, args.update).await
 }
 
 fn print_profile(case: Case, measured: &Measured, args: &Args) {
@@ -75,12 +80,12 @@ fn print_profile(case: Case, measured: &Measured, args: &Args) {
     }
 }
 
-fn finish(figures: &Figures, update: bool) -> anyhow::Result<()> {
-    let path = file();
+async fn finish(figures: &Figures, update: bool) -> anyhow::Result<()> {
+    let (path, made_with) = (file(), made_with().await?);
     if update {
-        return Recorded::read(&path).unwrap_or_default().updated(figures).write(&path);
+        return Recorded::read(&path).unwrap_or_default().updated(figures, made_with).write(&path);
     }
-    let verdict = Recorded::read(&path)?.compare(figures);
+    let verdict = Recorded::read(&path)?.compare(figures, &made_with);
     for sentence in &verdict.notes {
         println!("{sentence}");
     }
@@ -90,4 +95,15 @@ fn finish(figures: &Figures, update: bool) -> anyhow::Result<()> {
 
 fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json")
+}
+
+/// The compiler and the C library, which run here as in the file's figures or do not.
+async fn made_with() -> anyhow::Result<String> {
+    let mut versions = Vec::new();
+    for (program, package) in [("rustc", "rustc"), ("ldd", "libc-bin")] {
+        let output = process::run(&tools::find(program, package), ["--version"], &[], LIMIT).await;
+        versions.extend(output.stdout.lines().next().map(ToOwned::to_owned));
+    }
+    ensure!(versions.len() == 2, "neither rustc nor ldd may be silent: {versions:?}");
+    Ok(versions.join(", "))
 }

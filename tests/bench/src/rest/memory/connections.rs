@@ -11,13 +11,8 @@ use crate::app;
 use crate::footprint::Footprint;
 use crate::report::{KIB, Report};
 
-/// How many there are when it is measured. The last is 10,000 as far as 20,000 descriptors go, of
-/// which a sidecar keeps two for each.
-const COUNTS: [usize; 2] = [1_000, 9_900];
-
-/// Tunnels: both sidecars and the application are connected to, each with descriptors of its own,
-/// and this process has both the clients' and the application's.
-const TUNNELS: [usize; 2] = [1_000, 4_900];
+/// The most tunnels: this process has both the clients' and the application's ends of them.
+const MOST_TUNNELS: usize = 4_900;
 
 /// Descriptors of this process and of its children.
 const DESCRIPTORS: u64 = 20_000;
@@ -31,6 +26,7 @@ const MOST: f64 = 8.0;
 pub(super) async fn measure(
     report: &mut Report,
     under: &[String],
+    counts: &[usize],
     kind: Kind,
 ) -> anyhow::Result<()> {
     process::raise_own_descriptors(DESCRIPTORS);
@@ -48,7 +44,8 @@ pub(super) async fn measure(
     tokio::time::sleep(REST).await;
     let before = footprints(&measured)?;
     let mut held = Vec::new();
-    for count in if kind == Kind::Tunnel { TUNNELS } else { COUNTS } {
+    for &count in counts {
+        let count = if kind == Kind::Tunnel { count.min(MOST_TUNNELS) } else { count };
         while held.len() < count {
             held.push(opener.open().await?);
         }

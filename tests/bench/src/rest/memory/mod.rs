@@ -20,6 +20,10 @@ pub(crate) struct Args {
     /// Start the sidecars under this program and its arguments, such as `env MALLOC_ARENA_MAX=1`.
     #[arg(long, value_name = "WORDS", default_value = "")]
     under: String,
+    /// Idle connections at which memory is read. The most is 10,000 as far as 20,000 descriptors go,
+    /// of which a sidecar keeps two for each.
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1_000, 9_900])]
+    connections: Vec<usize>,
     /// Connections of the burst.
     #[arg(long, value_name = "N", default_value_t = 512)]
     burst: usize,
@@ -56,18 +60,26 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let under: Vec<String> = args.under.split_whitespace().map(ToOwned::to_owned).collect();
     let parts = if args.parts.is_empty() { Part::value_variants() } else { &args.parts };
     for part in parts {
-        match part {
-            Part::Idle => idle::measure(&mut report, &under).await?,
-            Part::Outbound => connections::measure(&mut report, &under, Kind::Outbound).await?,
-            Part::OutboundHttp2 => {
-                connections::measure(&mut report, &under, Kind::OutboundHttp2).await?
+        let kind = match part {
+            Part::Idle => {
+                idle::measure(&mut report, &under).await?;
+                continue;
             }
-            Part::Inbound => connections::measure(&mut report, &under, Kind::Inbound).await?,
-            Part::Mesh => connections::measure(&mut report, &under, Kind::Mesh).await?,
-            Part::Tunnels => connections::measure(&mut report, &under, Kind::Tunnel).await?,
-            Part::Burst => burst::measure(&mut report, &under, args.burst).await?,
-            Part::Services => services::measure(&mut report, &under).await?,
-        }
+            Part::Burst => {
+                burst::measure(&mut report, &under, args.burst).await?;
+                continue;
+            }
+            Part::Services => {
+                services::measure(&mut report, &under).await?;
+                continue;
+            }
+            Part::Outbound => Kind::Outbound,
+            Part::OutboundHttp2 => Kind::OutboundHttp2,
+            Part::Inbound => Kind::Inbound,
+            Part::Mesh => Kind::Mesh,
+            Part::Tunnels => Kind::Tunnel,
+        };
+        connections::measure(&mut report, &under, &args.connections, kind).await?;
     }
     report.end();
     Ok(())
