@@ -15,7 +15,7 @@ mod start;
 
 use std::process::ExitCode;
 
-use anyhow::ensure;
+use anyhow::{anyhow, ensure};
 use clap::Parser;
 
 /// Measures one process of Pillion by itself.
@@ -33,7 +33,12 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Command::parse()).await {
+    // What was started ends with the values that stand for it, which a signal must not skip.
+    let done = tokio::select! {
+        done = run(Command::parse()) => done,
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -1,5 +1,6 @@
 //! What is left of a burst.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub(super) async fn measure(
     let idle = footprints(pods)?;
     let failed = burst(&web, connections).await?;
     let after = footprints(pods)?;
-    report.line("requests that failed", failed);
+    report.line("requests that failed", format!("{failed:?}"));
     tokio::time::sleep(REST).await;
     let later = footprints(pods)?;
     for (number, (which, pod)) in pods.into_iter().enumerate() {
@@ -69,32 +70,36 @@ fn peak(pod: &Pod) -> anyhow::Result<String> {
     Ok(format!("{:.1} MiB resident", kibibytes / 1024.0))
 }
 
-/// Sends it all, and gives how many requests failed: on a machine that is busy otherwise, a connection
-/// between the sidecars may take longer than it may.
-async fn burst(web: &Pod, connections: usize) -> anyhow::Result<usize> {
+/// Sends it all, and gives how many requests failed, by why.
+async fn burst(web: &Pod, connections: usize) -> anyhow::Result<BTreeMap<String, usize>> {
     let mut clients = JoinSet::new();
     for _ in 0..connections {
         clients.spawn(client(web.proxy()));
     }
-    let mut answered = 0;
+    let mut failed = BTreeMap::new();
     while let Some(done) = clients.join_next().await {
-        answered += done?;
+        for reason in done? {
+            *failed.entry(reason).or_default() += 1;
+        }
     }
-    Ok(connections * REQUESTS - answered)
+    Ok(failed)
 }
 
-/// Sends one request after another on one connection, and gives how many were answered.
-async fn client(proxy: SocketAddr) -> usize {
-    let Ok(mut connection) = Http1::connect(proxy).await else { return 0 };
-    let mut answered = 0;
+/// Sends one request after another on one connection, and gives why some failed.
+async fn client(proxy: SocketAddr) -> Vec<String> {
+    let mut failed = Vec::new();
+    let mut connection = match Http1::connect(proxy).await {
+        Ok(connection) => connection,
+        Err(error) => return vec![error.to_string(); REQUESTS],
+    };
     for _ in 0..REQUESTS {
         let body = body::full(vec![b'x'; SIZE]);
         let request = client::with_body("POST", "http://api.shop/echo", body);
         match connection.send(request).await {
-            Ok(answer) if answer.status == 200 && answer.body.len() == SIZE => answered += 1,
-            Ok(_) => {}
-            Err(_) => break,
+            Ok(answer) if answer.status == 200 && answer.body.len() == SIZE => {}
+            Ok(answer) => failed.push(answer.error().unwrap_or("a wrong answer").to_owned()),
+            Err(error) => failed.push(error.to_string()),
         }
     }
-    answered
+    failed
 }
