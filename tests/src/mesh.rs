@@ -41,6 +41,8 @@ pub struct Options {
     pub certificate_lifetime: Option<&'static str>,
     /// The objects that are there from the start: file name and text.
     pub objects: Vec<(&'static str, String)>,
+    /// What the control plane is started under: a program and its arguments before the others.
+    pub under: Vec<String>,
 }
 
 impl Mesh {
@@ -204,7 +206,9 @@ fn start_control_plane(dir: impl AsRef<Path>, address: IpAddr, options: &Options
         ("--certificate-lifetime", options.certificate_lifetime.unwrap_or("24h").to_owned()),
     ];
     let args = args.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
-    Process::start("control-plane", &dir.join("logs"), &bins().control_plane, args, &[])
+    let own = bins().control_plane.to_str().unwrap().to_owned();
+    let words: Vec<String> = options.under.iter().cloned().chain([own]).chain(args).collect();
+    Process::start("control-plane", &dir.join("logs"), Path::new(&words[0]), &words[1..], &[])
 }
 
 /// How long a lease of a killed sidecar may live on: "gone within seconds".

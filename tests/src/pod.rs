@@ -1,7 +1,8 @@
 //! A pod: an application and the sidecar in front of it, on a loopback address of their own.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub struct PodBuilder<'a> {
     registered: bool,
     token: bool,
     by_pillion: bool,
+    under: Vec<String>,
     flags: Vec<String>,
 }
 
@@ -57,6 +59,7 @@ struct Start {
     name: String,
     logs: PathBuf,
     by_pillion: bool,
+    under: Vec<String>,
     args: Vec<String>,
 }
 
@@ -74,6 +77,7 @@ impl<'a> PodBuilder<'a> {
             registered: true,
             token: true,
             by_pillion: false,
+            under: Vec::new(),
             flags: Vec::new(),
         }
     }
@@ -120,6 +124,12 @@ impl<'a> PodBuilder<'a> {
         self
     }
 
+    /// The sidecar runs under another program: its name and its arguments before the sidecar's.
+    pub fn under<S: AsRef<str>>(mut self, program: impl IntoIterator<Item = S>) -> Self {
+        self.under = program.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        self
+    }
+
     /// Further flags of the sidecar.
     pub fn flags<S: AsRef<str>>(mut self, flags: impl IntoIterator<Item = S>) -> Self {
         self.flags.extend(flags.into_iter().map(|flag| flag.as_ref().to_owned()));
@@ -143,8 +153,8 @@ impl<'a> PodBuilder<'a> {
         };
         let args = self.args(address, app.is_some()).await;
         let logs = self.mesh.logs();
-        let start =
-            Start { name: format!("sidecar-{name}"), logs, by_pillion: self.by_pillion, args };
+        let Self { by_pillion, under, .. } = self;
+        let start = Start { name: format!("sidecar-{name}"), logs, by_pillion, under, args };
         Pod { name, address, app, sidecar: Mutex::new(start.sidecar()), start }
     }
 
@@ -176,7 +186,14 @@ impl Start {
         let (program, command) =
             if self.by_pillion { (&bins().pillion, Some("proxy")) } else { (&bins().proxy, None) };
         let args = command.into_iter().chain(self.args.iter().map(String::as_str));
-        Process::start(&self.name, &self.logs, program, args, &[])
+        let words: Vec<&OsStr> = self
+            .under
+            .iter()
+            .map(OsStr::new)
+            .chain([program.as_os_str()])
+            .chain(args.map(OsStr::new))
+            .collect();
+        Process::start(&self.name, &self.logs, Path::new(words[0]), &words[1..], &[])
     }
 }
 
@@ -334,8 +351,13 @@ impl Pod {
 
     /// Starts the sidecar again after its end, and waits until it is ready.
     pub async fn restart_sidecar(&self) {
+        self.restart_sidecar_unready();
+        self.until_ready().await;
+    }
+
+    /// Starts the sidecar again after its end, ready or not.
+    pub fn restart_sidecar_unready(&self) {
         self.sidecar().kill();
         *self.sidecar() = self.start.sidecar();
-        self.until_ready().await;
     }
 }

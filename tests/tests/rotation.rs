@@ -17,7 +17,7 @@ const LOADED: Duration = Duration::from_secs(120);
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_twenty_seconds_rotate_over_two_minutes_without_a_failed_request() {
     let objects = vec![("mesh.yaml", yaml::service("shop/api", 80, APP_PORT))];
-    let options = Options { certificate_lifetime: Some(LIFETIME), objects };
+    let options = Options { certificate_lifetime: Some(LIFETIME), objects, ..Options::default() };
     let mesh = Mesh::with(options).await;
     let api = mesh.pod("shop/api").app(App::http()).start().await;
     let web = mesh.pod("shop/web").start().await;
@@ -62,7 +62,9 @@ async fn certificates_of_twenty_seconds_rotate_over_two_minutes_without_a_failed
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_that_nobody_renews_end_in_errors_and_come_back_with_the_control_plane() {
     let objects = vec![("mesh.yaml", yaml::service("shop/api", 80, APP_PORT))];
-    let mesh = Mesh::with(Options { certificate_lifetime: Some("8s"), objects }).await;
+    let mesh =
+        Mesh::with(Options { certificate_lifetime: Some("8s"), objects, ..Options::default() })
+            .await;
     let api = mesh.pod("shop/api").app(App::http()).start().await;
     let web = mesh.pod("shop/web").start().await;
     web.until_answered_by(API, 1).await;

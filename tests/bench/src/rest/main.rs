@@ -1,0 +1,64 @@
+//! What one process of Pillion costs, measured by itself: instructions and allocations of a request,
+//! memory, the time to start, and the control plane. REST.md says what each command measures.
+
+// A benchmark prints its figures.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod app;
+mod callgrind;
+mod control_plane;
+mod footprint;
+mod instructions;
+mod memory;
+mod report;
+mod start;
+
+use std::process::ExitCode;
+
+use anyhow::{anyhow, ensure};
+use clap::Parser;
+
+/// Measures one process of Pillion by itself.
+#[derive(Debug, Parser)]
+enum Command {
+    /// Instructions and heap allocations of a request, in each sidecar, under callgrind.
+    Instructions(instructions::Args),
+    /// What a sidecar holds in memory.
+    Memory(memory::Args),
+    /// From a sidecar's start until it is ready, and the sizes of the binaries.
+    Start(start::Args),
+    /// How soon a change reaches many streams, and what streams and certificates cost.
+    ControlPlane(control_plane::Args),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // What was started ends with the values that stand for it, which a signal must not skip.
+    let done = tokio::select! {
+        done = run(Command::parse()) => done,
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Instructions(args) => instructions::run(args).await,
+        Command::Memory(args) => memory::run(args).await,
+        Command::Start(args) => start::run(args).await,
+        Command::ControlPlane(args) => control_plane::run(args).await,
+    }
+}
+
+/// The harness builds for development where it is not told better: no figures of those.
+fn released() -> anyhow::Result<()> {
+    let told = std::env::var_os("PILLION_BIN_DIR").is_some();
+    ensure!(told, "set PILLION_BIN_DIR to the release binaries (target/release)");
+    Ok(())
+}
