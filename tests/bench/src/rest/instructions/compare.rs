@@ -20,13 +20,21 @@ const MARGIN: f64 = 3.0;
 const ALLOCATIONS: f64 = 0.6;
 
 /// How the file is brought up to date.
-const COMMAND: &str =
-    "PILLION_BIN_DIR=target/release cargo run --bin bench-rest -- instructions --update";
+const COMMAND: &str = "tests/bench/run instructions --update";
 
-/// Entry points of the C library's allocator, which gives Rust and C their memory. Those of Rust
-/// itself are compiled into their callers, and cannot be counted.
-const ALLOCATOR: [&str; 6] =
-    ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign"];
+/// Entry points of mimalloc, which gives Rust its memory, and of the C library's allocator, which
+/// gives C its own. Those of Rust itself are compiled into their callers, and cannot be counted.
+const ALLOCATOR: [&str; 9] = [
+    "mi_malloc_aligned",
+    "mi_zalloc_aligned",
+    "mi_realloc_aligned",
+    "malloc",
+    "calloc",
+    "realloc",
+    "posix_memalign",
+    "aligned_alloc",
+    "memalign",
+];
 
 /// One request in one sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
