@@ -11,10 +11,11 @@ use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use prometheus::IntCounter;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::either::Either;
 
+use crate::both_ways;
 use crate::client_hello::ClientHello;
 use crate::drain::Running;
 use crate::error::ProxyError;
@@ -101,11 +102,11 @@ impl Session {
         let mut client = Counted::new(client, &self.received);
         client.hello = ClientHello::Awaited;
         let mut upstream = Counted::new(upstream, &self.sent);
-        let relayed = copy_bidirectional(&mut client, &mut upstream).await;
+        let relayed = both_ways::carry(&mut client, &mut upstream).await;
         self.server_name = client.server_name.take();
         self.bytes = (client.bytes, upstream.bytes);
         match relayed {
-            Ok(_) => {}
+            Ok(()) => {}
             // It was opened in case that it is needed, and was not.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted && self.bytes.0 == 0 => {}
             Err(error) => {

@@ -19,8 +19,8 @@ use super::head::{self, Answered, BadHead};
 use super::lines::Lines;
 use super::out::Out;
 use super::pipe::{Feed, Wants, pipe};
-use super::read::poll_fill;
 use crate::body::{BodyError, RequestBody};
+use crate::fill::{Expected, poll_fill};
 use crate::received::Received;
 use crate::relay::Carried;
 use crate::sniff::Prefixed;
@@ -97,7 +97,7 @@ impl Connection {
     /// Whether an idle one can carry nothing any more: it has ended, or says what nobody asked for.
     /// Otherwise the task of `cx` is woken when that changes.
     pub(crate) fn is_spent(&mut self, cx: &mut Context<'_>) -> bool {
-        poll_fill(&mut self.io, &mut self.read, None, cx).is_ready()
+        poll_fill(&mut self.io, &mut self.read, Expected::Little, cx).is_ready()
     }
 
     /// Ends an idle one in order.
@@ -175,7 +175,7 @@ impl Connection {
                     Some(head) => return Poll::Ready(Ok(head)),
                     None => {}
                 }
-                let lost = match ready!(poll_fill(&mut self.io, &mut self.read, None, cx)) {
+                let lost = match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Little, cx)) {
                     Ok(1..) => continue,
                     Ok(0) if self.read.is_empty() => "the connection was closed before a response",
                     Ok(0) => return Poll::Ready(Err(Failure::Bad("its response ends in the head"))),
@@ -274,7 +274,7 @@ impl Connection {
                 Ok(None) => {}
                 Err(bad) => return Poll::Ready(Some(Err(bad.into()))),
             }
-            match ready!(poll_fill(&mut self.io, &mut self.read, Some(decoder.left()), cx)) {
+            match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Much(decoder.left()), cx)) {
                 Ok(1..) => {}
                 Ok(0) if decoder.may_end() => *decoder = Decoder::Over,
                 Ok(0) | Err(_) => return Poll::Ready(Some(Err(BodyError::Cut))),

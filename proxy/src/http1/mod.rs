@@ -12,7 +12,6 @@ mod head;
 mod lines;
 mod out;
 mod pipe;
-mod read;
 mod server;
 
 pub(crate) use client::{Answer, Connection, Dialled, Download, Failure};

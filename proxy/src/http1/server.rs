@@ -22,9 +22,9 @@ use super::head::{self, BadHead};
 use super::lines::Lines;
 use super::out::Out;
 use super::pipe::{Feed, Wants, pipe};
-use super::read::poll_fill;
 use crate::body::{Body, BodyError};
 use crate::drain::Drain;
+use crate::fill::{Expected, poll_fill};
 use crate::idle::Idle;
 use crate::rarely::Rarely;
 use crate::received::Received;
@@ -152,7 +152,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
                     Ok(None) => {}
                     parsed => return Poll::Ready(Ok(parsed)),
                 }
-                match poll_fill(&mut self.io, &mut self.read, None, cx)? {
+                match poll_fill(&mut self.io, &mut self.read, Expected::Little, cx)? {
                     Poll::Ready(0) => {
                         self.ended = true;
                         return Poll::Ready(Ok(Ok(None)));
@@ -311,7 +311,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
                 Feeding::Waits => return Poll::Pending,
                 Feeding::Over if self.ended || self.read.len() >= AHEAD => return Poll::Pending,
                 Feeding::Over => {
-                    match ready!(poll_fill(&mut self.io, &mut self.read, None, cx)) {
+                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Little, cx)) {
                         Ok(0) => io::ErrorKind::UnexpectedEof.into(),
                         Ok(_) => continue,
                         Err(error) => error,
@@ -325,7 +325,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
                         return Poll::Ready(error);
                     }
                     let left = upload.decoder.left();
-                    match ready!(poll_fill(&mut self.io, &mut self.read, Some(left), cx)) {
+                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Much(left), cx)) {
                         Ok(1..) => continue,
                         Ok(0) => io::ErrorKind::UnexpectedEof.into(),
                         Err(error) => error,
@@ -379,7 +379,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
             let rest = poll_fn(|cx| {
                 while passed_over < 4 * UNWANTED {
                     self.read.clear();
-                    match ready!(poll_fill(&mut self.io, &mut self.read, Some(None), cx)) {
+                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Much(None), cx)) {
                         Ok(1..) => passed_over += self.read.len(),
                         Ok(0) | Err(_) => break,
                     }

@@ -1,5 +1,6 @@
 //! What one process of Pillion costs, measured by itself: instructions and allocations of a request,
-//! memory, the time to start, and the control plane. REST.md says what each command measures.
+//! memory, the time to start, and the control plane. The README of the bench says what each command
+//! measures.
 
 // A benchmark prints its figures.
 #![allow(clippy::print_stdout, clippy::print_stderr)]

@@ -22,12 +22,14 @@ const ALLOCATIONS: f64 = 0.6;
 /// How the file is brought up to date.
 const COMMAND: &str = "tests/bench/run instructions --update";
 
-/// Entry points of mimalloc, which gives Rust its memory, and of the C library's allocator, which
+/// Entry points of jemalloc, which gives Rust its memory, and of the C library's allocator, which
 /// gives C its own. Those of Rust itself are compiled into their callers, and cannot be counted.
-const ALLOCATOR: [&str; 9] = [
-    "mi_malloc_aligned",
-    "mi_zalloc_aligned",
-    "mi_realloc_aligned",
+const ALLOCATOR: [&str; 11] = [
+    "_rjem_malloc",
+    "_rjem_mallocx",
+    "_rjem_calloc",
+    "_rjem_realloc",
+    "_rjem_rallocx",
     "malloc",
     "calloc",
     "realloc",
