@@ -195,9 +195,10 @@ async fn work(
 
 async fn serve(worker: Worker, port: Port, socket: TcpStream) {
     match port {
-        Port::Outbound => outbound::serve(worker, socket).await,
-        Port::Inbound => inbound::plaintext::serve(worker, socket).await,
-        Port::Mesh => inbound::serve(worker, socket).await,
+        // Boxed, so that none has room for what the others need.
+        Port::Outbound => Box::pin(outbound::serve(worker, socket)).await,
+        Port::Inbound => Box::pin(inbound::plaintext::serve(worker, socket)).await,
+        Port::Mesh => Box::pin(inbound::serve(worker, socket)).await,
     }
 }
 

@@ -135,10 +135,7 @@ mod tests {
         type Data = Bytes;
         type Error = BodyError;
 
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-        ) -> Poll<Piece> {
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
             if self.0.is_empty() {
                 return Poll::Ready(None);
             }

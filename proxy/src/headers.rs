@@ -45,9 +45,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 fn names_trailers(te: &HeaderValue) -> bool {
-    te.to_str().is_ok_and(|te| {
-        te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-    })
+    te.to_str()
+        .is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
 }
 
 /// Most messages have none of the fields that go: one look at each name is all that costs.

@@ -79,7 +79,7 @@ where
     match spoken {
         Spoken::Http2 => {
             let handle = |request| Box::pin(handle(request));
-            streams::serve(Limits::CLIENT, io, drain.begun(), handle).await?;
+            Box::pin(streams::serve(Limits::CLIENT, io, drain.begun(), handle)).await?;
         }
         Spoken::Http1 | Spoken::Other => http1::serve(io, drain, handle).await?,
     }

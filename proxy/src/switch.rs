@@ -43,9 +43,7 @@ impl Switch {
                 Some(client) => Ok(Either::Right(client)),
                 None => Err(gone("the stream has ended")),
             },
-            Self::Http1(None) | Self::Http2(None) => {
-                Err(gone("it can carry nothing but HTTP"))
-            }
+            Self::Http1(None) | Self::Http2(None) => Err(gone("it can carry nothing but HTTP")),
         }
     }
 }

@@ -175,12 +175,17 @@ impl Connection {
                     Some(head) => return Poll::Ready(Ok(head)),
                     None => {}
                 }
-                let lost = match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Little, cx)) {
-                    Ok(1..) => continue,
-                    Ok(0) if self.read.is_empty() => "the connection was closed before a response",
-                    Ok(0) => return Poll::Ready(Err(Failure::Bad("its response ends in the head"))),
-                    Err(error) => return Poll::Ready(Err(Failure::Lost(error))),
-                };
+                let lost =
+                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Little, cx)) {
+                        Ok(1..) => continue,
+                        Ok(0) if self.read.is_empty() => {
+                            "the connection was closed before a response"
+                        }
+                        Ok(0) => {
+                            return Poll::Ready(Err(Failure::Bad("its response ends in the head")));
+                        }
+                        Err(error) => return Poll::Ready(Err(Failure::Lost(error))),
+                    };
                 let lost = || io::Error::new(io::ErrorKind::UnexpectedEof, lost);
                 return Poll::Ready(Err(Failure::Lost(unsent.take().unwrap_or_else(lost))));
             }
@@ -237,12 +242,7 @@ impl Connection {
     }
 
     /// Gives the reader of the response what it wants; resolves when there is no more.
-    fn poll_feed(
-        &mut self,
-        cx: &mut Context<'_>,
-        decoder: &mut Decoder,
-        feed: &Feed,
-    ) -> Poll<()> {
+    fn poll_feed(&mut self, cx: &mut Context<'_>, decoder: &mut Decoder, feed: &Feed) -> Poll<()> {
         while ready!(feed.poll_wants(cx)) == Wants::More {
             match ready!(self.poll_body(cx, decoder)) {
                 None => {
@@ -274,7 +274,12 @@ impl Connection {
                 Ok(None) => {}
                 Err(bad) => return Poll::Ready(Some(Err(bad.into()))),
             }
-            match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Much(decoder.left()), cx)) {
+            match ready!(poll_fill(
+                &mut self.io,
+                &mut self.read,
+                Expected::Much(decoder.left()),
+                cx
+            )) {
                 Ok(1..) => {}
                 Ok(0) if decoder.may_end() => *decoder = Decoder::Over,
                 Ok(0) | Err(_) => return Poll::Ready(Some(Err(BodyError::Cut))),

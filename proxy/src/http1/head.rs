@@ -176,8 +176,7 @@ fn fields_of(
     let mut notes = Notes { keep_alive: version == Version::HTTP_11, ..Notes::default() };
     let mut close = false;
     for field in fields {
-        let name =
-            HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BadHead::Malformed)?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| BadHead::Malformed)?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(field.value))
             .map_err(|_| BadHead::Malformed)?;
         if name == CONTENT_LENGTH {

@@ -82,9 +82,7 @@ impl Out {
             }
             self.advance(written);
         }
-        if self.tail.capacity() > LARGE {
-            self.tail = BytesMut::new();
-        }
+        self.tail = BytesMut::new(); // nothing is kept until there is more to write
         Poll::Ready(Ok(()))
     }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -161,6 +161,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
                     // A client that keeps its connection for the next request is in no hurry; a
                     // head that has begun must be whole in time.
                     Poll::Pending if self.read.is_empty() => {
+                        self.read = BytesMut::new(); // nothing is kept while nothing comes
                         if self.silent.poll(cx).is_pending() {
                             ready!(Pin::new(&mut *lingered).poll(cx));
                         }
@@ -217,7 +218,8 @@ impl<I: Carried + Send + 'static> Connection<I> {
         });
         let (mut upload, body) = Upload::open(body, notes.expects, &mut self.read);
         let response = {
-            let mut handled = pin!(handle(request.map(|()| body)));
+            // Boxed, for it is large, and most connections are idle.
+            let mut handled = Box::pin(handle(request.map(|()| body)));
             poll_fn(|cx| match handled.as_mut().poll(cx) {
                 Poll::Ready(response) => Poll::Ready(Ok(response)),
                 Poll::Pending => self.poll_read(cx, &mut upload).map(Err),
@@ -325,7 +327,8 @@ impl<I: Carried + Send + 'static> Connection<I> {
                         return Poll::Ready(error);
                     }
                     let left = upload.decoder.left();
-                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Much(left), cx)) {
+                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Much(left), cx))
+                    {
                         Ok(1..) => continue,
                         Ok(0) => io::ErrorKind::UnexpectedEof.into(),
                         Err(error) => error,
@@ -379,7 +382,8 @@ impl<I: Carried + Send + 'static> Connection<I> {
             let rest = poll_fn(|cx| {
                 while passed_over < 4 * UNWANTED {
                     self.read.clear();
-                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Much(None), cx)) {
+                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Much(None), cx))
+                    {
                         Ok(1..) => passed_over += self.read.len(),
                         Ok(0) | Err(_) => break,
                     }

@@ -32,25 +32,21 @@ type Reached = Result<TcpStream, ProxyError>;
 /// Carries `io` until it ends: as HTTP where that is what the client speaks, so that what an
 /// application is told of its caller is always the sidecar's word; as bytes otherwise. `upstream`
 /// is a connection to the application, where there is one already.
-pub(super) async fn carry<I>(
-    worker: Worker,
-    arrival: Arrival,
-    io: I,
-    upstream: Option<TcpStream>,
-) where
+pub(super) async fn carry<I>(worker: Worker, arrival: Arrival, io: I, upstream: Option<TcpStream>)
+where
     I: Carried + Send + 'static,
 {
     let mut upstream = upstream.map(Ok);
     let application = Arc::clone(&arrival.application);
     if application.protocol == Protocol::Opaque {
-        return relay(&worker, &arrival, io, upstream).await;
+        return Box::pin(relay(&worker, &arrival, io, upstream)).await;
     }
     let drain = worker.mesh.drain.clone();
     let handle = {
         let (worker, arrival) = (worker.clone(), arrival.clone());
         move |request| answer(worker.clone(), arrival.clone(), request)
     };
-    let detected = detect(&worker, &application, io, &mut upstream);
+    let detected = Box::pin(detect(&worker, &application, io, &mut upstream));
     let detected = match arrival.peer {
         Some(_) => detected.await,
         // Outside of the mesh, a connection that nobody uses is not kept.
@@ -58,12 +54,12 @@ pub(super) async fn carry<I>(
     };
     let (spoken, io) = match detected {
         Ok((Spoken::Other, io)) if application.protocol == Protocol::Detect => {
-            return relay(&worker, &arrival, Opaque::new(io), upstream).await;
+            return Box::pin(relay(&worker, &arrival, Opaque::new(io), upstream)).await;
         }
         Ok(detected) => detected,
         Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
     };
-    if let Err(error) = server::serve(spoken, io, &drain, handle).await {
+    if let Err(error) = Box::pin(server::serve(spoken, io, &drain, handle)).await {
         tracing::debug!(%error, "inbound: connection ended with an error");
     }
 }

@@ -23,8 +23,8 @@ use crate::target;
 use crate::telemetry::metrics::{Direction, Tls};
 use crate::upgrade::Upgrade;
 use crate::upload::Upload;
-use crate::upstream::pool::Peer;
 use crate::upstream::Lease;
+use crate::upstream::pool::Peer;
 use crate::worker::Worker;
 
 /// Answers one request from the mesh or from outside of it, whatever happens.

@@ -31,30 +31,32 @@ use crate::worker::Worker;
 /// told why.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// Serves the connection that was made to `original` until it ends.
+/// Serves the connection that was made to `original` until it ends. What a connection may come to is
+/// boxed, so that one that comes to something else has no room for it.
 pub(super) async fn serve(worker: Worker, socket: TcpStream, original: SocketAddr) {
     if is_probe(&worker.mesh.config, original) {
         return answer_probe(socket, original).await;
     }
     let destination = match destination::at(&worker.mesh, original).await {
         Ok(destination) => destination,
-        Err(error) => return refuse(&worker, socket, error).await,
+        Err(error) => return Box::pin(refuse(&worker, socket, error)).await,
     };
     match destination.protocol() {
         Protocol::Opaque => {
-            let reached = reach::to(&worker, &destination).await;
+            let reached = Box::pin(reach::to(&worker, &destination)).await;
             let reached = reached.map(|upstream| (upstream, BytesMut::new()));
-            carry(&worker, &destination, socket, reached).await;
+            Box::pin(carry(&worker, &destination, socket, reached)).await;
         }
         Protocol::Http1 | Protocol::Http2 => {
             serve_http(worker, Via::Redirect(original), socket).await;
         }
-        Protocol::Detect => match detect(&worker, &destination, socket).await {
+        Protocol::Detect => match Box::pin(detect(&worker, &destination, socket)).await {
             Ok(First::Http(spoken, io)) => {
                 serve_spoken(worker, Via::Redirect(original), spoken, io).await;
             }
             Ok(First::Bytes(client, reached)) => {
-                carry(&worker, &destination, client, reached.map(|reached| *reached)).await;
+                let reached = reached.map(|reached| *reached);
+                Box::pin(carry(&worker, &destination, client, reached)).await;
             }
             Err(error) => tracing::debug!(%error, %original, "outbound: connection lost"),
         },

@@ -14,10 +14,10 @@ use http_body::Body as _;
 use model::code::ErrorCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::connect;
 use super::failure;
 use super::pool::{Peer, Peers, Shared};
 use super::shared::{self, Connections, Life, Place, Sender, StreamGuard, acquire};
-use super::connect;
 use crate::body::RequestBody;
 use crate::error::ProxyError;
 use crate::frames::Frames;
@@ -81,9 +81,9 @@ pub(super) async fn send(
         response.await
     } else {
         let sending = Sending::new(stream, body, READER_TIMEOUT);
-        answered(response, sending).await.map_err(|error| {
-            ProxyError::new(error.code(), format!("{peer}: {error}"))
-        })?
+        answered(response, sending)
+            .await
+            .map_err(|error| ProxyError::new(error.code(), format!("{peer}: {error}")))?
     };
     let response = response.map_err(|error| {
         let code = failure::http2_code(&error);

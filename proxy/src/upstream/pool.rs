@@ -14,10 +14,10 @@ use model::spiffe::SpiffeId;
 use rustls::ClientConfig;
 use tokio_util::either::Either;
 
+use super::http2::Requests;
 use super::idle::Idle;
 use super::shared::Connections;
 use super::tunnels::{self, Tunnels};
-use super::http2::Requests;
 use super::{StreamGuard, connect, http1, http2};
 use crate::body::RequestBody;
 use crate::error::ProxyError;

@@ -24,12 +24,8 @@ pub struct HttpMetrics {
 impl HttpMetrics {
     /// The metrics, registered at `r`.
     pub(super) fn new(r: &Registry) -> prometheus::Result<Self> {
-        let in_flight = gauges(
-            r,
-            "pillion_requests_in_flight",
-            "HTTP requests under way.",
-            &["direction"],
-        )?;
+        let in_flight =
+            gauges(r, "pillion_requests_in_flight", "HTTP requests under way.", &["direction"])?;
         let in_flight = |direction: Direction| in_flight.with_label_values(&[direction.as_str()]);
         Ok(Self {
             of: Of::next(),
