@@ -18,7 +18,7 @@ pub enum Received {
     /// In HTTP/1, read by another task than the one that wants it.
     Piped(Piped),
     /// A response in HTTP/1, with its connection.
-    Http1(Download),
+    Http1(Box<Download>),
     /// In HTTP/2.
     Http2(Stream),
 }
@@ -67,7 +67,7 @@ impl Body for Received {
         match self.get_mut() {
             Self::Nothing => Poll::Ready(None),
             Self::Piped(body) => Pin::new(body).poll_frame(cx),
-            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http1(body) => Pin::new(&mut **body).poll_frame(cx),
             Self::Http2(body) => body.poll(cx),
         }
     }

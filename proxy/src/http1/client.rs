@@ -131,7 +131,7 @@ impl Connection {
                 Received::Nothing
             }
             Some(decoder) if sending.over => {
-                Received::Http1(Download { connection: Some(self), decoder, home })
+                Received::Http1(Box::new(Download { connection: Some(self), decoder, home }))
             }
             Some(decoder) => {
                 let (feed, body) = pipe(decoder.left());
