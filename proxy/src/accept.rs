@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -19,6 +20,28 @@ use crate::{descriptors, inbound, outbound};
 
 /// How long the accept loop rests when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long the kernel may take over a connection that is half open when its listener closes.
+const HALF_OPEN: Duration = Duration::from_millis(20);
+
+/// A packet filter that drops what opens a connection, SYN without ACK (RFC 9293 §3.1), and lets
+/// everything else through.
+const NOBODY_NEW: [SockFilter; 5] = {
+    const BYTE_AT: u16 = 0x30;
+    const AND: u16 = 0x54;
+    const IS_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    [
+        SockFilter::new(BYTE_AT, 0, 0, FLAGS),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(IS_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
+};
 
 /// One of the sidecar's ports for traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +132,7 @@ async fn listen(
     let _listening = mesh.drain.listen();
     tokio::select! {
         () = accept(mesh, port, &listener, desks, room) => {}
-        () = mesh.drain.closing() => accept_last(mesh, port, listener, desks, room),
+        () = mesh.drain.closing() => accept_last(mesh, port, listener, desks, room).await,
     }
 }
 
@@ -141,14 +164,18 @@ async fn accept(
 }
 
 /// Accepts what the kernel has taken already: with its listener it would be reset, and a client
-/// could not know that nothing was sent.
-fn accept_last(
+/// could not know that nothing was sent. One that is late is refused when it asks again.
+async fn accept_last(
     mesh: &Mesh,
     port: Port,
     listener: TcpListener,
     desks: &[Desk],
     room: &Arc<Semaphore>,
 ) {
+    if let Err(error) = SockRef::from(&listener).attach_filter(&NOBODY_NEW) {
+        tracing::debug!(%error, port = port.as_str(), "new connections cannot be kept out");
+    }
+    tokio::time::sleep(HALF_OPEN).await;
     let Ok(listener) = listener.into_std() else { return };
     while let Ok(permit) = Arc::clone(room).try_acquire_owned()
         && let Ok((socket, _)) = listener.accept()

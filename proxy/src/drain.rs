@@ -5,12 +5,17 @@
 //! does. Under steady load that would never end, so that the last of the time belongs to what runs
 //! then: what comes is refused, and a client knows that it was never sent.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Context;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::rarely::Rarely;
 
 /// How long nothing must have run before the sidecar leaves ahead of its deadline: time enough
 /// for clients to hear that it is gone.
@@ -19,10 +24,6 @@ const QUIET: Duration = Duration::from_millis(500);
 /// How much of the time before the deadline is for what runs, and nothing new is accepted: half of
 /// it where that is shorter.
 const LAST: Duration = Duration::from_secs(5);
-
-/// How long a client's idle connection of HTTP/1 is kept. On one that is used, the next response
-/// says `Connection: close`; one that is closed unasked may lose a request that crosses.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// How often the count is looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -37,6 +38,7 @@ struct Shared {
     closing: watch::Sender<bool>,
     listening: AtomicUsize,
     running: AtomicUsize,
+    resting: AtomicUsize,
     /// Grows with every connection, so that a short one between two looks is seen.
     seen: AtomicU64,
 }
@@ -61,6 +63,52 @@ impl Drop for Running {
     }
 }
 
+/// A connection of HTTP/1 between its requests, which does not hold up the end. It is not closed
+/// for that: a client may be sending the next request, which would be lost, while an answer to it
+/// can say `Connection: close`. It goes with the process.
+pub(crate) struct Rest<'a, F> {
+    shared: &'a Shared,
+    /// `None` when it has.
+    begun: Option<Rarely<F>>,
+    resting: Option<Resting<'a>>,
+}
+
+/// Counts a connection among those that rest instead of those that run.
+struct Resting<'a>(&'a Shared);
+
+impl<F: Future<Output = ()>> Rest<'_, F> {
+    /// There is nothing to do now; the task is woken when that begins to matter.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
+        if self.begun.as_mut().is_some_and(|begun| Pin::new(begun).poll(cx).is_ready()) {
+            self.begun = None;
+        }
+        if self.begun.is_none() && self.resting.is_none() {
+            self.resting = Some(Resting::new(self.shared));
+        }
+    }
+
+    /// There is something.
+    pub(crate) fn over(&mut self) {
+        self.resting = None;
+    }
+}
+
+impl<'a> Resting<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.resting.fetch_add(1, Ordering::Relaxed);
+        shared.running.fetch_sub(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Resting<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_add(1, Ordering::Relaxed);
+        self.0.seen.fetch_add(1, Ordering::Relaxed);
+        self.0.resting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Default for Drain {
     fn default() -> Self {
         Self(Arc::new(Shared {
@@ -68,6 +116,7 @@ impl Default for Drain {
             closing: watch::Sender::new(false),
             listening: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
+            resting: AtomicUsize::new(0),
             seen: AtomicU64::new(0),
         }))
     }
@@ -103,10 +152,9 @@ impl Drain {
         is_true(&self.0.begun).await;
     }
 
-    /// Resolves when an idle connection of HTTP/1 is no longer waited for.
-    pub async fn lingered(&self) {
-        self.begun().await;
-        tokio::time::sleep(LINGER).await;
+    /// For a connection that runs, and has nothing to do from time to time.
+    pub(crate) fn rest(&self) -> Rest<'_, impl Future<Output = ()>> {
+        Rest { shared: &self.0, begun: Some(Rarely::new(self.begun())), resting: None }
     }
 
     /// Resolves when listeners are to close.
@@ -115,8 +163,8 @@ impl Drain {
     }
 
     /// Resolves when nothing has run for a moment, or at the deadline; says what still runs then.
-    /// Shortly before the deadline the listeners are told to close, and it resolves as soon as
-    /// nothing runs.
+    /// Shortly before the deadline the listeners are told to close, and it resolves as soon as no
+    /// connection is left.
     pub async fn finished(&self, deadline: Instant) -> usize {
         let mut quiet_since = Instant::now();
         let closing_at = deadline - LAST.min((deadline - quiet_since) / 2);
@@ -129,12 +177,13 @@ impl Drain {
             // First the listeners: what the last of them has accepted is counted by then.
             let closed = self.0.listening.load(Ordering::Acquire) == 0;
             let running = self.0.running.load(Ordering::Relaxed);
+            let resting = self.0.resting.load(Ordering::Relaxed);
             let seen_now = self.0.seen.load(Ordering::Relaxed);
             if running > 0 || seen_now != seen {
                 (quiet_since, seen) = (now, seen_now);
             }
             let quiet = now.duration_since(quiet_since) >= QUIET;
-            if quiet || (closed && running == 0) || now >= deadline {
+            if quiet || (closed && running + resting == 0) || now >= deadline {
                 return running;
             }
             tokio::time::sleep(TICK).await;
@@ -149,6 +198,9 @@ async fn is_true(signal: &watch::Sender<bool>) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
     use super::*;
 
     #[tokio::test]
@@ -186,12 +238,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_idle_connection_is_kept_for_a_moment() {
+    async fn a_connection_that_rests_holds_nothing_up_and_one_that_is_used_again_does() {
         let drain = Drain::default();
+        let _listening = drain.listen();
+        let _running = drain.run();
+        let mut rest = drain.rest();
+        let poll = async |rest: &mut Rest<'_, _>| poll_fn(|cx| Poll::Ready(rest.poll(cx))).await;
+        poll(&mut rest).await;
         drain.begin();
-        let started = Instant::now();
-        drain.lingered().await;
-        assert!(started.elapsed() >= LINGER);
+        poll(&mut rest).await;
+        rest.over();
+        let far = Instant::now() + Duration::from_secs(60);
+        let finished = drain.finished(far);
+        tokio::pin!(finished);
+        let early = tokio::time::timeout(2 * QUIET, &mut finished).await;
+        assert!(early.is_err(), "must not leave while a request runs");
+        poll(&mut rest).await;
+        assert_eq!(finished.await, 0);
+        assert!(Instant::now() < far);
     }
 
     #[tokio::test]

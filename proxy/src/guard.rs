@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::farewell::{FAREWELL, Farewell};
 use crate::frames::Frames;
 use crate::idle::Idle;
 
@@ -24,9 +25,6 @@ const NEVER_ENDING: &[u8; 9] = &[0, 0, 0, 9, 0, 0, 0, 0, 1];
 /// How many of them are read at once.
 const AT_ONCE: usize = 64;
 
-/// How long one who is sent away may take to read why.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 /// One side of a connection in HTTP/2 whose other side is kept within bounds.
 #[derive(Debug)]
 pub struct Guard<I> {
@@ -36,12 +34,14 @@ pub struct Guard<I> {
     refused: bool,
     /// What h2 still has to read of the piece that it began.
     rest: &'static [u8],
+    farewell: Farewell,
 }
 
 impl<I> Guard<I> {
     /// Bounds what is read from `io`, and fails when nothing could be written to it for `reader`.
     pub const fn new(io: I, frames: Frames, reader: Duration) -> Self {
-        Self { io, frames, unread: Idle::new(reader), refused: false, rest: OPEN }
+        let unread = Idle::new(reader);
+        Self { io, frames, unread, refused: false, rest: OPEN, farewell: Farewell::new() }
     }
 
     fn refuse(&mut self, what: &'static str) {
@@ -102,7 +102,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Guard<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<I> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -137,7 +137,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Guard<I> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.io).poll_shutdown(cx) {
+        match this.farewell.poll(cx, &mut this.io) {
             Poll::Pending => this.waited(cx).map(Err),
             ready => ready,
         }

@@ -18,6 +18,7 @@ pub mod drain;
 pub mod edge;
 pub mod error;
 pub mod exchange;
+mod farewell;
 mod fill;
 pub mod frames;
 mod gather;

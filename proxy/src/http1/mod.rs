@@ -13,6 +13,7 @@ mod lines;
 mod out;
 mod pipe;
 mod server;
+mod upload;
 
 pub(crate) use client::{Answer, Connection, Dialled, Download, Failure};
 pub(crate) use pipe::Piped;

@@ -7,26 +7,23 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::decode::{BadBody, Decoder};
 use super::encode::{self, Asked, Encoder};
 use super::head::{self, BadHead};
 use super::lines::Lines;
 use super::out::Out;
-use super::pipe::{Feed, Wants, pipe};
+use super::upload::{Feeding, Upload};
 use crate::body::{Body, BodyError};
-use crate::drain::Drain;
+use crate::drain::{Drain, Rest};
+use crate::farewell::{FAREWELL, Farewell};
 use crate::fill::{Expected, poll_fill};
 use crate::idle::Idle;
-use crate::rarely::Rarely;
 use crate::received::Received;
 use crate::relay::Carried;
 use crate::server::{HEAD_TIMEOUT, KEEP_ALIVE, READER_TIMEOUT};
@@ -34,12 +31,6 @@ use crate::sniff::Prefixed;
 
 /// How much of what follows a request is read before its turn.
 const AHEAD: usize = 16 * 1024;
-
-/// How much of a body that nobody wants is read for the sake of what follows it.
-const UNWANTED: usize = 64 * 1024;
-
-/// How long a client may take to hear the last response, while it is still sending.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// A connection on which HTTP has ended.
 pub(crate) type Switched = Box<dyn Carried + Send>;
@@ -79,8 +70,8 @@ where
     F: Future<Output = Response<Body>>,
 {
     let mut connection = Connection::new(io);
-    let mut lingered = Rarely::new(drain.lingered());
-    while let Some(asked) = connection.head(&mut lingered).await? {
+    let mut rest = drain.rest();
+    while let Some(asked) = connection.head(&mut rest).await? {
         match connection.exchange(asked, drain, &handle).await? {
             Next::Request => {}
             Next::End => return connection.end().await,
@@ -115,15 +106,6 @@ struct Connection<I> {
     unread: Idle,
 }
 
-/// The body of the request that is being answered.
-struct Upload {
-    decoder: Decoder,
-    /// `None` once nobody wants it any more.
-    feed: Option<Feed>,
-    /// The client waits for word before it sends it.
-    expects: bool,
-}
-
 impl<I: Carried + Send + 'static> Connection<I> {
     fn new(io: Prefixed<I>) -> Self {
         let (read, io) = io.into_parts();
@@ -140,10 +122,10 @@ impl<I: Carried + Send + 'static> Connection<I> {
     }
 
     /// The head of the next request; `None` when there is none any more.
-    async fn head(
-        &mut self,
-        lingered: &mut (impl Future<Output = ()> + Unpin),
-    ) -> io::Result<Option<head::Asked>> {
+    async fn head<D>(&mut self, rest: &mut Rest<'_, D>) -> io::Result<Option<head::Asked>>
+    where
+        D: Future<Output = ()>,
+    {
         self.silent.moved();
         self.slow.moved();
         let parsed = poll_fn(|cx| {
@@ -157,14 +139,13 @@ impl<I: Carried + Send + 'static> Connection<I> {
                         self.ended = true;
                         return Poll::Ready(Ok(Ok(None)));
                     }
-                    Poll::Ready(_) => {}
+                    Poll::Ready(_) => rest.over(),
                     // A client that keeps its connection for the next request is in no hurry; a
                     // head that has begun must be whole in time.
                     Poll::Pending if self.read.is_empty() => {
                         self.read = BytesMut::new(); // nothing is kept while nothing comes
-                        if self.silent.poll(cx).is_pending() {
-                            ready!(Pin::new(&mut *lingered).poll(cx));
-                        }
+                        rest.poll(cx);
+                        ready!(self.silent.poll(cx));
                         return Poll::Ready(Ok(Ok(None)));
                     }
                     Poll::Pending => {
@@ -373,115 +354,14 @@ impl<I: Carried + Send + 'static> Connection<I> {
         io::Error::new(io::ErrorKind::ConnectionAborted, why.to_owned())
     }
 
-    /// Ends the connection in order. A client that is still sending hears the response first: a
-    /// socket that is closed with something unread takes back what it has sent.
+    /// Ends the connection in order: a client that is still sending hears the response first.
     async fn end(mut self) -> io::Result<()> {
-        self.io.shutdown().await?;
-        if !self.ended {
-            let mut passed_over = 0;
-            let rest = poll_fn(|cx| {
-                while passed_over < 4 * UNWANTED {
-                    self.read.clear();
-                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Much(None), cx))
-                    {
-                        Ok(1..) => passed_over += self.read.len(),
-                        Ok(0) | Err(_) => break,
-                    }
-                }
-                Poll::Ready(())
-            });
-            let _ = timeout(FAREWELL, rest).await;
-        }
-        Ok(())
+        let mut farewell = Farewell::new();
+        poll_fn(|cx| farewell.poll(cx, &mut self.io)).await
     }
 }
 
 type Piece = Option<Result<http_body::Frame<bytes::Bytes>, BodyError>>;
-
-/// What can be done for a request's body.
-enum Feeding {
-    /// Nothing before its reader wants more.
-    Waits,
-    /// Its reader wants what has not come yet.
-    Hungry,
-    /// Nothing any more.
-    Over,
-}
-
-impl Upload {
-    /// The body of a request, and what whoever handles it reads. What came with the head is there
-    /// at once.
-    fn open(decoder: Option<Decoder>, expects: bool, read: &mut BytesMut) -> (Self, Received) {
-        let Some(decoder) = decoder else {
-            let upload = Self { decoder: Decoder::Over, feed: None, expects: false };
-            return (upload, Received::Nothing);
-        };
-        let (feed, body) = pipe(decoder.left());
-        let expects = expects && read.is_empty();
-        let mut upload = Self { decoder, feed: Some(feed), expects };
-        upload.feed(read);
-        (upload, Received::Piped(body))
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, read: &mut BytesMut) -> Feeding {
-        loop {
-            let Some(feed) = &self.feed else {
-                let over = self.decoder.is_over();
-                return if over { Feeding::Over } else { Feeding::Waits };
-            };
-            match feed.poll_wants(cx) {
-                Poll::Pending => return Feeding::Waits,
-                Poll::Ready(Wants::Nothing) => self.feed = None,
-                Poll::Ready(Wants::More) if self.feed(read) => {}
-                Poll::Ready(Wants::More) => return Feeding::Hungry,
-            }
-        }
-    }
-
-    /// Gives the reader the next piece of what has come; says whether there was one, or an end.
-    fn feed(&mut self, read: &mut BytesMut) -> bool {
-        let Some(feed) = &self.feed else { return false };
-        match self.decoder.decode(read) {
-            Ok(Some(frame)) => feed.give(Ok(frame), self.decoder.is_over()),
-            Ok(None) if self.decoder.is_over() => feed.end(),
-            Ok(None) => return false,
-            Err(bad) => feed.give(Err(bad.into()), true),
-        }
-        if self.decoder.is_over() {
-            // The reader has it all; what comes next is another request's.
-            self.feed = None;
-        }
-        true
-    }
-
-    /// Reads over what has come of a body that nobody wants.
-    fn pass_over(&mut self, read: &mut BytesMut) {
-        let mut passed_over = 0;
-        if self.feed.as_ref().is_some_and(|feed| !feed.is_left()) {
-            return;
-        }
-        while let Ok(Some(frame)) = self.decoder.decode(read) {
-            passed_over += frame.data_ref().map_or(0, bytes::Bytes::len);
-            if passed_over > UNWANTED {
-                return;
-            }
-        }
-    }
-
-    /// Whether something is left of it that nobody will read.
-    fn is_abandoned(&self) -> bool {
-        !self.decoder.is_over() && self.feed.as_ref().is_none_or(Feed::is_left)
-    }
-}
-
-impl From<BadBody> for BodyError {
-    fn from(bad: BadBody) -> Self {
-        match bad {
-            BadBody::Malformed => Self::Malformed,
-            BadBody::Trailers => Self::TrailersTooLarge,
-        }
-    }
-}
 
 /// Whether the bytes after a response are HTTP no more (RFC 9110 §9.3.6, §15.2.2).
 fn leaves_http(status: StatusCode, connect: bool) -> bool {

@@ -99,7 +99,11 @@ impl Http2 {
         request: Request<AnyBody>,
     ) -> Result<Response<Incoming>, Failed> {
         let mut sender = self.connection().await?;
-        sender.try_send_request(request).await.map_err(judge)
+        let answer = sender.try_send_request(request);
+        // A request that is handed over in the instant in which the connection ends is given back
+        // only when the last sender is gone.
+        drop(sender);
+        answer.await.map_err(judge)
     }
 
     async fn connection(&self) -> Result<http2::SendRequest<AnyBody>, Failed> {
@@ -118,10 +122,12 @@ impl Http2 {
 }
 
 /// RFC 9113 §8.7: what a GOAWAY leaves out, and REFUSED_STREAM, was not processed. A message that
-/// is given back was not even written.
+/// is given back was not even written, and one that still waits for room to open a stream when its
+/// connection ends was not either: hyper says of it that its dispatch task is gone.
 fn judge(mut failed: TrySendError<Request<AnyBody>>) -> Failed {
-    let unsent = failed.take_message().is_some();
+    let given_back = failed.take_message().is_some();
     let error = failed.into_error();
+    let unsent = given_back || error.is_user();
     let h2 = std::iter::successors(error.source(), |cause| (*cause).source())
         .find_map(|cause| cause.downcast_ref::<h2::Error>());
     let refused = h2.is_some_and(|error| {
