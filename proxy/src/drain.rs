@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::Context;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -25,12 +25,19 @@ const QUIET: Duration = Duration::from_millis(500);
 /// it where that is shorter.
 const LAST: Duration = Duration::from_secs(5);
 
+/// How long a connection of HTTP/1 within another one may rest, which it would hold up.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// How often the count is looked at.
 const TICK: Duration = Duration::from_millis(50);
 
 /// Shared by everything that serves.
 #[derive(Debug, Clone)]
-pub struct Drain(Arc<Shared>);
+pub struct Drain {
+    shared: Arc<Shared>,
+    /// For what is carried on a connection that is counted itself.
+    within: bool,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -65,11 +72,12 @@ impl Drop for Running {
 
 /// A connection of HTTP/1 between its requests, which does not hold up the end. It is not closed
 /// for that: a client may be sending the next request, which would be lost, while an answer to it
-/// can say `Connection: close`. It goes with the process.
+/// can say `Connection: close`. It goes with the process; one that is carried on another connection
+/// goes after a moment.
 pub(crate) struct Rest<'a, F> {
-    shared: &'a Shared,
-    /// `None` when it has.
-    begun: Option<Rarely<F>>,
+    drain: &'a Drain,
+    /// Resolves when resting begins to matter; `None` when it has.
+    leave: Option<Rarely<F>>,
     resting: Option<Resting<'a>>,
 }
 
@@ -77,14 +85,17 @@ pub(crate) struct Rest<'a, F> {
 struct Resting<'a>(&'a Shared);
 
 impl<F: Future<Output = ()>> Rest<'_, F> {
-    /// There is nothing to do now; the task is woken when that begins to matter.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) {
-        if self.begun.as_mut().is_some_and(|begun| Pin::new(begun).poll(cx).is_ready()) {
-            self.begun = None;
+    /// There is nothing to do now; resolves when that is the end.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(leave) = &mut self.leave {
+            ready!(Pin::new(leave).poll(cx));
+            self.leave = None;
         }
-        if self.begun.is_none() && self.resting.is_none() {
-            self.resting = Some(Resting::new(self.shared));
+        if self.drain.within {
+            return Poll::Ready(());
         }
+        self.resting.get_or_insert_with(|| Resting::new(&self.drain.shared));
+        Poll::Pending
     }
 
     /// There is something.
@@ -111,55 +122,67 @@ impl Drop for Resting<'_> {
 
 impl Default for Drain {
     fn default() -> Self {
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             begun: watch::Sender::new(false),
             closing: watch::Sender::new(false),
             listening: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             resting: AtomicUsize::new(0),
             seen: AtomicU64::new(0),
-        }))
+        });
+        Self { shared, within: false }
     }
 }
 
 impl Drain {
     /// Counts a connection for as long as the guard lives.
     pub fn run(&self) -> Running {
-        self.0.running.fetch_add(1, Ordering::Relaxed);
-        self.0.seen.fetch_add(1, Ordering::Relaxed);
-        Running(Arc::clone(&self.0))
+        self.shared.running.fetch_add(1, Ordering::Relaxed);
+        self.shared.seen.fetch_add(1, Ordering::Relaxed);
+        Running(Arc::clone(&self.shared))
     }
 
     /// Counts a listener for as long as the guard lives. What it has accepted must be counted
     /// before that ends.
     pub fn listen(&self) -> Listening {
-        self.0.listening.fetch_add(1, Ordering::Relaxed);
-        Listening(Arc::clone(&self.0))
+        self.shared.listening.fetch_add(1, Ordering::Relaxed);
+        Listening(Arc::clone(&self.shared))
     }
 
     /// Tells everything that serves to finish.
     pub fn begin(&self) {
-        self.0.begun.send_replace(true);
+        self.shared.begun.send_replace(true);
     }
 
     /// Whether it has begun.
     pub fn has_begun(&self) -> bool {
-        *self.0.begun.borrow()
+        *self.shared.begun.borrow()
     }
 
     /// Resolves when it begins.
     pub async fn begun(&self) {
-        is_true(&self.0.begun).await;
+        is_true(&self.shared.begun).await;
+    }
+
+    /// For a connection that is carried on another one, which runs for as long.
+    pub(crate) fn within(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), within: true }
     }
 
     /// For a connection that runs, and has nothing to do from time to time.
     pub(crate) fn rest(&self) -> Rest<'_, impl Future<Output = ()>> {
-        Rest { shared: &self.0, begun: Some(Rarely::new(self.begun())), resting: None }
+        let leave = async {
+            self.begun().await;
+            if self.within {
+                tokio::time::sleep(LINGER).await;
+            }
+        };
+        Rest { drain: self, leave: Some(Rarely::new(leave)), resting: None }
     }
 
     /// Resolves when listeners are to close.
     pub async fn closing(&self) {
-        is_true(&self.0.closing).await;
+        is_true(&self.shared.closing).await;
     }
 
     /// Resolves when nothing has run for a moment, or at the deadline; says what still runs then.
@@ -168,17 +191,17 @@ impl Drain {
     pub async fn finished(&self, deadline: Instant) -> usize {
         let mut quiet_since = Instant::now();
         let closing_at = deadline - LAST.min((deadline - quiet_since) / 2);
-        let mut seen = self.0.seen.load(Ordering::Relaxed);
+        let mut seen = self.shared.seen.load(Ordering::Relaxed);
         loop {
             let now = Instant::now();
             if now >= closing_at {
-                self.0.closing.send_replace(true);
+                self.shared.closing.send_replace(true);
             }
             // First the listeners: what the last of them has accepted is counted by then.
-            let closed = self.0.listening.load(Ordering::Acquire) == 0;
-            let running = self.0.running.load(Ordering::Relaxed);
-            let resting = self.0.resting.load(Ordering::Relaxed);
-            let seen_now = self.0.seen.load(Ordering::Relaxed);
+            let closed = self.shared.listening.load(Ordering::Acquire) == 0;
+            let running = self.shared.running.load(Ordering::Relaxed);
+            let resting = self.shared.resting.load(Ordering::Relaxed);
+            let seen_now = self.shared.seen.load(Ordering::Relaxed);
             if running > 0 || seen_now != seen {
                 (quiet_since, seen) = (now, seen_now);
             }
@@ -199,7 +222,6 @@ async fn is_true(signal: &watch::Sender<bool>) {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::task::Poll;
 
     use super::*;
 
@@ -243,7 +265,9 @@ mod tests {
         let _listening = drain.listen();
         let _running = drain.run();
         let mut rest = drain.rest();
-        let poll = async |rest: &mut Rest<'_, _>| poll_fn(|cx| Poll::Ready(rest.poll(cx))).await;
+        let poll = async |rest: &mut Rest<'_, _>| {
+            assert!(poll_fn(|cx| Poll::Ready(rest.poll(cx))).await.is_pending());
+        };
         poll(&mut rest).await;
         drain.begin();
         poll(&mut rest).await;
@@ -256,6 +280,17 @@ mod tests {
         poll(&mut rest).await;
         assert_eq!(finished.await, 0);
         assert!(Instant::now() < far);
+    }
+
+    #[tokio::test]
+    async fn one_within_another_ends_when_it_has_rested_for_a_moment() {
+        let drain = Drain::default();
+        let within = drain.within();
+        let mut rest = within.rest();
+        drain.begin();
+        let started = Instant::now();
+        poll_fn(|cx| rest.poll(cx)).await;
+        assert!(started.elapsed() >= LINGER);
     }
 
     #[tokio::test]

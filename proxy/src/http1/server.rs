@@ -144,8 +144,9 @@ impl<I: Carried + Send + 'static> Connection<I> {
                     // head that has begun must be whole in time.
                     Poll::Pending if self.read.is_empty() => {
                         self.read = BytesMut::new(); // nothing is kept while nothing comes
-                        rest.poll(cx);
-                        ready!(self.silent.poll(cx));
+                        if rest.poll(cx).is_pending() {
+                            ready!(self.silent.poll(cx));
+                        }
                         return Poll::Ready(Ok(Ok(None)));
                     }
                     Poll::Pending => {

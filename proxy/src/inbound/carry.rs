@@ -41,7 +41,10 @@ where
     if application.protocol == Protocol::Opaque {
         return Box::pin(relay(&worker, &arrival, io, upstream)).await;
     }
-    let drain = worker.mesh.drain.clone();
+    let drain = match arrival.peer {
+        Some(_) => worker.mesh.drain.within(),
+        None => worker.mesh.drain.clone(),
+    };
     let handle = {
         let (worker, arrival) = (worker.clone(), arrival.clone());
         move |request| answer(worker.clone(), arrival.clone(), request)
