@@ -57,12 +57,13 @@ impl BodyError {
 }
 
 /// A request's body on its way to an endpoint or the application.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum RequestBody {
     /// There is none.
+    #[default]
     Empty,
     /// Passed through as it comes.
-    Stream(Upload),
+    Stream(Box<Upload>),
     /// Passed through and kept for another attempt.
     Replayed(Attempt),
 }
@@ -77,7 +78,7 @@ impl http_body::Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Stream(body) => Pin::new(body).poll_frame(cx),
+            Self::Stream(body) => Pin::new(&mut **body).poll_frame(cx),
             Self::Replayed(body) => Pin::new(body).poll_frame(cx),
         }
     }

@@ -66,7 +66,7 @@ mod tests {
         poll_fn(|cx| farewell.poll(cx, &mut io)).await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_other_side_reads_all_while_it_is_still_writing() {
         let (mut near, mut far) = duplex(8);
         near.write_all(b"goodbye").await.unwrap();
@@ -80,7 +80,7 @@ mod tests {
         ending.await.unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_who_never_ends_is_not_waited_for() {
         let (near, mut far) = duplex(8);
         let begun = Instant::now();

@@ -11,9 +11,10 @@ use crate::body::BodyError;
 use crate::http1::{Download, Piped};
 
 /// The body of a request or a response on its way in.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub enum Received {
     /// There is none.
+    #[default]
     Nothing,
     /// In HTTP/1, read by another task than the one that wants it.
     Piped(Piped),

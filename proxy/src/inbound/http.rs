@@ -1,5 +1,6 @@
 //! The story of an HTTP request on its way in.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use http::header::HOST;
@@ -28,16 +29,22 @@ use crate::upstream::pool::Peer;
 use crate::worker::Worker;
 
 /// Answers one request from the mesh or from outside of it, whatever happens.
-pub async fn handle(worker: &Worker, caller: Caller, request: Request<Received>) -> Response<Body> {
+pub fn handle(
+    worker: &Worker,
+    caller: Caller,
+    mut request: Request<Received>,
+) -> impl Future<Output = Response<Body>> + Send {
     let mut exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
     exchange.service = Some(worker.mesh.own_label());
     if let Some(peer) = caller.peer() {
         exchange.tls = Tls::Mutual;
         exchange.peer = Some(peer.clone());
     }
-    match forward(worker, &mut exchange, &caller, request).await {
-        Ok(response) => exchange.deliver(response),
-        Err(error) => exchange.refuse(&error),
+    async move {
+        match forward(worker, &mut exchange, &caller, &mut request).await {
+            Ok(response) => exchange.deliver(response),
+            Err(error) => exchange.refuse(&error),
+        }
     }
 }
 
@@ -45,10 +52,10 @@ async fn forward(
     worker: &Worker,
     exchange: &mut Exchange,
     caller: &Caller,
-    mut request: Request<Received>,
+    request: &mut Request<Received>,
 ) -> Result<Response<Body>, ProxyError> {
-    let upgrade = Upgrade::asked(&mut request);
-    let (parts, body) = request.into_parts();
+    let upgrade = Upgrade::asked(request);
+    let (parts, body) = std::mem::take(request).into_parts();
     edge::request(&parts)?;
     let target = Target::read(worker, caller, &parts)?;
     let application = target.application;
@@ -59,7 +66,7 @@ async fn forward(
     let body = if body.is_end_stream() {
         RequestBody::Empty
     } else {
-        RequestBody::Stream(Upload::new(body, &parts))
+        RequestBody::Stream(Box::new(Upload::new(body, &parts)))
     };
     let host = target::host(&parts, &wanted);
     let mut request = Request::new(body);
@@ -78,7 +85,7 @@ async fn forward(
     if let Some(upgrade) = upgrade {
         return Box::pin(switch(worker, caller, application, upgrade, request)).await;
     }
-    let (response, stream) = worker.pool.send(&peer, request).await?;
+    let (response, stream) = worker.pool.send(&peer, &mut request).await?;
     Ok(received(response, Lease::new(stream)))
 }
 

@@ -103,7 +103,7 @@ pub async fn send(
     worker: &Worker,
     exchange: &mut Exchange,
     forward: &Forward<'_>,
-    outgoing: Outgoing,
+    outgoing: &Outgoing,
 ) -> Result<Response<Body>, ProxyError> {
     let deadline = forward.timeouts.request.map(|limit| exchange.started() + limit);
     let mut tried: Vec<&EndpointKey> = Vec::new();
@@ -111,13 +111,13 @@ pub async fn send(
         let endpoint = pick(forward, &tried)?;
         tried.push(&endpoint.key);
         exchange.attempts += 1;
-        let attempt = Attempt { worker, forward, outgoing: &outgoing, endpoint };
+        let attempt = Attempt { worker, forward, outgoing, endpoint };
         let span = attempt.span(exchange);
         let result = attempt.run(exchange, &span, deadline).await;
         let outcome = outcome(&result);
         let status = result.as_ref().ok().map(|response| response.status().as_u16());
         attempt.judge(exchange, &span, status, outcome);
-        let Some((reason, wait)) = again(exchange, forward, &outgoing, outcome, deadline) else {
+        let Some((reason, wait)) = again(exchange, forward, outgoing, outcome, deadline) else {
             return result;
         };
         let (service, route) = exchange.labels();
@@ -243,9 +243,9 @@ impl Attempt<'_> {
     async fn send(&self, span: &Span) -> Result<Response<Body>, ProxyError> {
         let mut load = LoadGuard::begin(self.endpoint);
         let peer = Peer::of(self.endpoint, self.outgoing.http2);
-        let request = self.request(span)?;
+        let mut request = self.request(span)?;
         let (response, stream) =
-            self.worker.pool.send(&peer, request).await.map_err(|error| self.blame(error))?;
+            self.worker.pool.send(&peer, &mut request).await.map_err(|error| self.blame(error))?;
         if response.status().as_u16() < 500 {
             load.answered();
         }

@@ -1,5 +1,6 @@
 //! The story of an HTTP request on its way out.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,11 +29,17 @@ use crate::upload::Upload;
 use crate::worker::Worker;
 
 /// Answers one request of the application, whatever happens.
-pub async fn handle(worker: &Worker, via: Via, request: Request<Received>) -> Response<Body> {
+pub fn handle(
+    worker: &Worker,
+    via: Via,
+    mut request: Request<Received>,
+) -> impl Future<Output = Response<Body>> + Send {
     let mut exchange = Exchange::open(&worker.mesh, Direction::Outbound, &request);
-    match forward(worker, via, &mut exchange, request).await {
-        Ok(response) => exchange.deliver(response),
-        Err(error) => exchange.refuse(&error),
+    async move {
+        match forward(worker, via, &mut exchange, &mut request).await {
+            Ok(response) => exchange.deliver(response),
+            Err(error) => exchange.refuse(&error),
+        }
     }
 }
 
@@ -40,10 +47,10 @@ async fn forward(
     worker: &Worker,
     via: Via,
     exchange: &mut Exchange,
-    mut request: Request<Received>,
+    request: &mut Request<Received>,
 ) -> Result<Response<Body>, ProxyError> {
-    let upgrade = Upgrade::asked(&mut request);
-    let (mut parts, body) = request.into_parts();
+    let upgrade = Upgrade::asked(request);
+    let (mut parts, body) = std::mem::take(request).into_parts();
     edge::request(&parts)?;
     let wanted = target::read(&parts, via.original())?;
     let destination = via.find(&worker.mesh, &wanted).await?;
@@ -68,7 +75,7 @@ async fn forward(
         Some(upgrade) => {
             Box::pin(upgrade::send(worker, exchange, &forward, upgrade, &outgoing)).await
         }
-        None => attempt::send(worker, exchange, &forward, outgoing).await,
+        None => attempt::send(worker, exchange, &forward, &outgoing).await,
     };
     match limit {
         Some(limit) => Ok(response?.map(|body| body.until(exchange.started() + limit))),

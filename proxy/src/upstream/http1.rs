@@ -48,9 +48,9 @@ impl Home {
 pub(super) async fn send(
     shared: &Arc<Shared>,
     peer: &Peer,
-    mut request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
 ) -> Result<Response<Received>, ProxyError> {
-    prepare(&mut request);
+    prepare(request);
     loop {
         let idle = lock(&shared.http1).get_mut(peer).and_then(|idle| idle.take(Instant::now()));
         let (connection, used) = match idle {
@@ -58,7 +58,7 @@ pub(super) async fn send(
             None => (Box::pin(open(shared, peer)).await?, Used::First),
         };
         let home = Home { pool: Arc::downgrade(shared), peer: peer.clone(), announced: None };
-        match connection.send(&mut request, Some(home)).await {
+        match connection.send(request, Some(home)).await {
             Ok(Answer::Response(response)) => return Ok(response),
             // Closed before a byte was sent: the next connection, or a new one, takes it.
             Err(Failure::Unsent) if used == Used::Again => {}

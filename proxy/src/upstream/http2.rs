@@ -68,10 +68,10 @@ impl Streams {
 pub(super) async fn send(
     pool: &Arc<Shared>,
     peer: &Peer,
-    request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
 ) -> Result<(Response<Received>, StreamGuard), ProxyError> {
-    let (head, body) = request.into_parts();
     let (place, mut sender) = ready(pool, peer).await?;
+    let (head, body) = std::mem::take(request).into_parts();
     let ended = body.is_end_stream();
     let failed = |error: h2::Error, code| ProxyError::new(code, format!("{peer}: {error}"));
     let (response, stream) = sender

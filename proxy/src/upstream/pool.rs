@@ -145,22 +145,24 @@ impl Pool {
         pool
     }
 
-    /// Sends a request to `peer`, on a connection of the pool or a new one.
+    /// Sends a request to `peer`, on a connection of the pool or a new one. What is sent of it is
+    /// taken from it.
     ///
     /// # Errors
     /// The code says whether the request may have been processed.
     pub async fn send(
         &self,
         peer: &Peer,
-        request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
     ) -> Result<(Response<Received>, Option<StreamGuard>), ProxyError> {
+        // Boxed, for a future is copied whole into each one that waits for it.
         match peer {
             Peer::Tunnel(tunnel) if !tunnel.http2 => {
-                Ok((http1::send(&self.0, peer, request).await?, None))
+                Ok((Box::pin(http1::send(&self.0, peer, request)).await?, None))
             }
-            Peer::Http1(_) => Ok((http1::send(&self.0, peer, request).await?, None)),
+            Peer::Http1(_) => Ok((Box::pin(http1::send(&self.0, peer, request)).await?, None)),
             Peer::Mesh(..) | Peer::Http2(_) | Peer::Tunnel(_) => {
-                let (response, stream) = http2::send(&self.0, peer, request).await?;
+                let (response, stream) = Box::pin(http2::send(&self.0, peer, request)).await?;
                 Ok((response, Some(stream)))
             }
         }
