@@ -7,14 +7,16 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use memchr::memchr2_iter;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::layer::writes_pass;
 use crate::relay::Carried;
+use crate::server::MAX_HEAD;
 use crate::sniff::{is_blank, is_space, is_token};
 
-/// What a word of a request line that names HTTP begins with, after a space (RFC 9112 §2.3).
-const NAME: &[u8; 5] = b"HTTP/";
+/// What a word of a request line that names HTTP begins with (RFC 9112 §2.3), before its slash.
+const NAME: &[u8; 4] = b"HTTP";
 
 /// A connection and what its first line has said so far.
 #[derive(Debug)]
@@ -28,8 +30,9 @@ pub struct Opaque<I> {
 #[derive(Debug, Default)]
 struct FirstLine {
     part: Part,
-    /// The last bytes, the newest at the end.
+    /// The last bytes of what came before, the newest at the end: room for a space and the name.
     last: [u8; NAME.len() + 1],
+    length: usize,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,7 +43,7 @@ enum Part {
     Rest,
 }
 
-/// What a byte makes of the line.
+/// What bytes make of the line.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Open,
@@ -56,10 +59,10 @@ impl<I> Opaque<I> {
 
     fn watch(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(line) = &mut self.line else { return Ok(()) };
-        match bytes.iter().map(|byte| line.next(*byte)).find(|verdict| *verdict != Verdict::Open) {
-            None | Some(Verdict::Open) => {}
-            Some(Verdict::Harmless) => self.line = None,
-            Some(Verdict::Http) => {
+        match line.go_on(bytes) {
+            Verdict::Open => {}
+            Verdict::Harmless => self.line = None,
+            Verdict::Http => {
                 let reason = "HTTP on a connection that did not begin as HTTP";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
             }
@@ -69,20 +72,58 @@ impl<I> Opaque<I> {
 }
 
 impl FirstLine {
-    fn next(&mut self, byte: u8) -> Verdict {
-        self.last.rotate_left(1);
-        self.last[NAME.len()] = byte;
-        self.part = match self.part {
-            Part::Blank if is_blank(byte) => Part::Blank,
-            Part::Blank | Part::Method if is_token(byte) => Part::Method,
-            Part::Method if is_space(byte) => Part::Rest,
-            Part::Blank | Part::Method => return Verdict::Harmless,
-            Part::Rest if byte == b'\n' => return Verdict::Harmless,
-            Part::Rest => Part::Rest,
-        };
-        let names_http = is_space(self.last[0]) && self.last[1..].eq_ignore_ascii_case(NAME);
-        if self.part == Part::Rest && names_http { Verdict::Http } else { Verdict::Open }
+    fn go_on(&mut self, bytes: &[u8]) -> Verdict {
+        let verdict = self.judge(bytes);
+        self.last = self.before(bytes, bytes.len());
+        self.length += bytes.len();
+        // No application reads a longer one.
+        if verdict == Verdict::Open && self.length > MAX_HEAD { Verdict::Harmless } else { verdict }
     }
+
+    fn judge(&mut self, bytes: &[u8]) -> Verdict {
+        let mut at = 0;
+        if self.part == Part::Blank {
+            at += length(&bytes[at..], is_blank);
+            match bytes.get(at) {
+                None => return Verdict::Open,
+                Some(byte) if is_token(*byte) => self.part = Part::Method,
+                Some(_) => return Verdict::Harmless,
+            }
+        }
+        if self.part == Part::Method {
+            at += length(&bytes[at..], is_token);
+            match bytes.get(at) {
+                None => return Verdict::Open,
+                Some(byte) if is_space(*byte) => self.part = Part::Rest,
+                Some(_) => return Verdict::Harmless,
+            }
+        }
+        for found in memchr2_iter(b'\n', b'/', &bytes[at..]).map(|found| at + found) {
+            if bytes[found] == b'\n' {
+                return Verdict::Harmless;
+            }
+            let [space, name @ ..] = self.before(bytes, found);
+            if is_space(space) && name.eq_ignore_ascii_case(NAME) {
+                return Verdict::Http;
+            }
+        }
+        Verdict::Open
+    }
+
+    /// The last bytes before the one `at` this place of those that came now.
+    fn before(&self, bytes: &[u8], at: usize) -> [u8; NAME.len() + 1] {
+        let mut last = self.last;
+        let now = &bytes[at.saturating_sub(last.len())..at];
+        last.rotate_left(now.len());
+        let kept = last.len() - now.len();
+        last[kept..].copy_from_slice(now);
+        last
+    }
+}
+
+/// How many bytes at the beginning are such ones.
+fn length(bytes: &[u8], is_one: impl Fn(u8) -> bool) -> usize {
+    bytes.iter().position(|byte| !is_one(*byte)).unwrap_or(bytes.len())
 }
 
 impl<I: Carried> Carried for Opaque<I> {
@@ -127,7 +168,7 @@ mod tests {
         (read, cut)
     }
 
-    /// A reader that gives one part at each read.
+    /// A reader that gives one part at each read, or what there is room for.
     struct Parts(std::collections::VecDeque<Vec<u8>>);
 
     impl AsyncRead for Parts {
@@ -136,8 +177,12 @@ mod tests {
             _: &mut Context<'_>,
             buf: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            if let Some(part) = self.0.pop_front() {
+            if let Some(mut part) = self.0.pop_front() {
+                let rest = part.split_off(part.len().min(buf.remaining()));
                 buf.put_slice(&part);
+                if !rest.is_empty() {
+                    self.0.push_front(rest);
+                }
             }
             Poll::Ready(Ok(()))
         }
@@ -145,7 +190,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_http_passes_whole() {
-        let cases: [&[&[u8]]; 5] = [
+        let long = vec![b'a'; MAX_HEAD + 1];
+        let cases: [&[&[u8]]; 6] = [
+            &[&long, b"a HTTP/1.1"],
             &[b"hello", b" world\r\n", b"GET / HTTP/1.1\r\n"],
             &[b"SET a bc", b"\r\nGET / HTTP/1.1\r\n"],
             &[b"\x16\x03\x01 HTTP/"],
@@ -153,14 +200,16 @@ mod tests {
             &[b"\n\n", b"x"],
         ];
         for parts in cases {
-            assert_eq!(read(parts).await, (parts.concat(), false));
+            assert!(read(parts).await == (parts.concat(), false), "{} parts", parts.len());
         }
     }
 
     #[tokio::test]
     async fn a_request_in_two_halves_is_cut_before_its_line_is_whole() {
-        let cases: [(&[&[u8]], &[u8]); 4] = [
+        let cases: [(&[&[u8]], &[u8]); 6] = [
             (&[b"get", b" / HTTP/1.1\r\nx-pillion-peer: me\r\n"], b"get"),
+            (&[b"X", b" ", b"a/b", b" ", b"H", b"T", b"T", b"P", b"/"], b"X a/b HTTP"),
+            (&[b"get http", b"/ http/"], b"get http"),
             (&[b"\r\n", b"A", b" / htt", b"p/1.1\r\n"], b"\r\nA / htt"),
             (&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"], b""),
             (&[b"X\t/ HTTP/1.0"], b""),
