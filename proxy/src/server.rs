@@ -38,6 +38,12 @@ pub const STREAM_WINDOW: u32 = 256 * 1024;
 /// reader never stops its neighbours.
 pub const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 
+/// Largest frame of HTTP/2 (RFC 9113 §6.5.2), in bytes: as the RFC has it by default.
+pub const FRAME: u32 = 16 * 1024;
+
+/// Largest frame between sidecars: what is carried in bulk costs a system call for each.
+pub const MESH_FRAME: u32 = 64 * 1024;
+
 /// How much of a stream may be ready to be sent and not sent, in bytes.
 pub const SEND_BUFFER: usize = 64 * 1024;
 

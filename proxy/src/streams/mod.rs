@@ -24,7 +24,8 @@ use crate::headers;
 use crate::rarely::Rarely;
 use crate::received::{Received, Stream};
 use crate::server::{
-    CONNECTION_WINDOW, MAX_HEAD, MAX_STREAMS, READER_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
+    CONNECTION_WINDOW, FRAME, MAX_HEAD, MAX_STREAMS, MESH_FRAME, READER_TIMEOUT, SEND_BUFFER,
+    STREAM_WINDOW,
 };
 use crate::tunnel::Tunnel;
 use crate::upload::{self, Patience};
@@ -41,6 +42,8 @@ pub struct Limits {
     body: Duration,
     /// Whose requests it carries.
     carries: Carries,
+    /// Its largest frame, in bytes.
+    frame: u32,
     /// How many requests it may reset before they are looked at.
     unseen_resets: usize,
     /// Whether a stream may become a WebSocket (RFC 8441).
@@ -53,6 +56,7 @@ impl Limits {
         reader: READER_TIMEOUT,
         body: upload::IDLE,
         carries: Carries::Own,
+        frame: FRAME,
         unseen_resets: MAX_STREAMS as usize,
         websocket: true,
     };
@@ -60,6 +64,7 @@ impl Limits {
     /// For another sidecar, which carries the requests of many.
     pub const SIDECAR: Self = Self {
         carries: Carries::Many,
+        frame: MESH_FRAME,
         unseen_resets: 3 * MAX_STREAMS as usize,
         websocket: false,
         ..Self::CLIENT
@@ -112,6 +117,7 @@ fn settings(limits: Limits) -> Builder {
         .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(limits.frame)
         .max_header_list_size(MAX_HEAD as u32)
         .max_send_buffer_size(SEND_BUFFER);
     if limits.websocket {

@@ -26,7 +26,8 @@ use crate::headers::content_length;
 use crate::rarely::Rarely;
 use crate::received::{Received, Stream};
 use crate::server::{
-    CONNECTION_WINDOW, MAX_HEAD, MAX_STREAMS, READER_TIMEOUT, SEND_BUFFER, STREAM_WINDOW,
+    CONNECTION_WINDOW, FRAME, MAX_HEAD, MAX_STREAMS, MESH_FRAME, READER_TIMEOUT, SEND_BUFFER,
+    STREAM_WINDOW,
 };
 use crate::streams::keepalive;
 use crate::streams::send::{Sending, Stopped};
@@ -185,12 +186,14 @@ pub(super) async fn handshake<I>(
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let frame = if matches!(peer, Peer::Mesh(..)) { MESH_FRAME } else { FRAME };
     let io = Guard::new(io, Frames::of_server(Instant::now()), READER_TIMEOUT);
     let (sender, mut connection) = Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(window)
         .initial_max_send_streams(MAX_STREAMS as usize)
+        .max_frame_size(frame)
         .max_header_list_size(MAX_HEAD as u32)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake::<_, Bytes>(io)
