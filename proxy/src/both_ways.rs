@@ -6,10 +6,11 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWrite;
 
-use crate::fill::{Expected, LITTLE, poll_fill};
+use crate::carried::Pieces;
+use crate::fill::{Expected, LITTLE};
 
 /// Carries until both have ended.
 ///
@@ -17,8 +18,8 @@ use crate::fill::{Expected, LITTLE, poll_fill};
 /// The first of either connection.
 pub(crate) async fn carry<A, B>(one: &mut A, other: &mut B) -> io::Result<()>
 where
-    A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    A: Pieces + AsyncWrite + Unpin,
+    B: Pieces + AsyncWrite + Unpin,
 {
     let (mut there, mut back) = (Half::default(), Half::default());
     poll_fn(|cx| {
@@ -34,11 +35,13 @@ where
 /// One direction.
 #[derive(Default)]
 struct Half {
-    /// What was read and is not written yet.
-    bytes: BytesMut,
+    /// What was taken and is not given yet.
+    bytes: Bytes,
+    /// Where what comes is put.
+    room: BytesMut,
     /// The last read was as large as it could be.
     much: bool,
-    /// Something was written since the last flush.
+    /// Something was given since the last flush.
     unflushed: bool,
     /// The sender has ended.
     ended: bool,
@@ -49,18 +52,22 @@ struct Half {
 impl Half {
     fn poll<F, T>(&mut self, cx: &mut Context<'_>, from: &mut F, to: &mut T) -> Poll<io::Result<()>>
     where
-        F: AsyncRead + Unpin,
-        T: AsyncWrite + Unpin,
+        F: Pieces,
+        T: Pieces + AsyncWrite + Unpin,
     {
         while !self.over {
-            ready!(self.poll_write(cx, to))?;
+            while !self.bytes.is_empty() {
+                ready!(to.poll_give(cx, &mut self.bytes))?;
+                self.unflushed = true;
+            }
             if self.ended {
                 ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
                 self.over = true;
-            } else if let Poll::Ready(read) = self.poll_read(cx, from)? {
-                self.ended = read == 0;
+            } else if let Poll::Ready(bytes) = self.poll_take(cx, from)? {
+                self.ended = bytes.is_empty();
+                self.bytes = bytes;
             } else {
-                self.bytes = BytesMut::new();
+                self.room = BytesMut::new();
                 if self.unflushed {
                     ready!(Pin::new(&mut *to).poll_flush(cx))?;
                     self.unflushed = false;
@@ -71,36 +78,39 @@ impl Half {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_read<F>(&mut self, cx: &mut Context<'_>, from: &mut F) -> Poll<io::Result<usize>>
-    where
-        F: AsyncRead + Unpin,
-    {
+    fn poll_take<F: Pieces>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+    ) -> Poll<io::Result<Bytes>> {
         let expected = if self.much { Expected::Much(None) } else { Expected::Little };
-        let read = ready!(poll_fill(from, &mut self.bytes, expected, cx))?;
-        self.much = read >= LITTLE;
-        Poll::Ready(Ok(read))
-    }
-
-    fn poll_write<T>(&mut self, cx: &mut Context<'_>, to: &mut T) -> Poll<io::Result<()>>
-    where
-        T: AsyncWrite + Unpin,
-    {
-        while !self.bytes.is_empty() {
-            match ready!(Pin::new(&mut *to).poll_write(cx, &self.bytes))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.bytes.advance(written),
-            }
-            self.unflushed = true;
-        }
-        Poll::Ready(Ok(()))
+        let bytes = ready!(from.poll_take(cx, expected, &mut self.room))?;
+        self.much = bytes.len() >= LITTLE;
+        Poll::Ready(Ok(bytes))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
+    use crate::carried;
+
+    impl Pieces for DuplexStream {
+        fn poll_take(
+            &mut self,
+            cx: &mut Context<'_>,
+            expected: Expected,
+            room: &mut BytesMut,
+        ) -> Poll<io::Result<Bytes>> {
+            carried::poll_read(self, cx, expected, room)
+        }
+
+        fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+            carried::poll_write(self, cx, bytes)
+        }
+    }
 
     #[tokio::test]
     async fn each_half_ends_by_itself_and_nothing_is_lost() {

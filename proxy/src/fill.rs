@@ -16,7 +16,7 @@ const MUCH: usize = 64 * 1024;
 
 /// How much is to be expected.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Expected {
+pub enum Expected {
     /// Up to [`LITTLE`], or nothing for hours: it is read aside first, so that whoever waits has no
     /// room for it.
     Little,

@@ -11,6 +11,7 @@ pub mod admin;
 pub mod args;
 pub mod body;
 mod both_ways;
+pub mod carried;
 mod client_hello;
 pub mod config;
 mod descriptors;

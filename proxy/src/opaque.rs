@@ -7,11 +7,13 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Bytes, BytesMut};
 use memchr::memchr2_iter;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::carried::{Carried, Pieces};
+use crate::fill::Expected;
 use crate::layer::writes_pass;
-use crate::relay::Carried;
 use crate::server::MAX_HEAD;
 use crate::sniff::{is_blank, is_space, is_token};
 
@@ -133,6 +135,23 @@ impl<I: Carried> Carried for Opaque<I> {
 
     fn end(&mut self) {
         self.io.end();
+    }
+}
+
+impl<I: Pieces> Pieces for Opaque<I> {
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        expected: Expected,
+        room: &mut BytesMut,
+    ) -> Poll<io::Result<Bytes>> {
+        let bytes = ready!(self.io.poll_take(cx, expected, room))?;
+        self.watch(&bytes)?;
+        Poll::Ready(Ok(bytes))
+    }
+
+    fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+        self.io.poll_give(cx, bytes)
     }
 }
 

@@ -1,25 +1,23 @@
 //! Bytes both ways until both ends have closed, and the one ending of every carried connection.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
+use bytes::{Bytes, BytesMut};
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use prometheus::IntCounter;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_util::either::Either;
 
 use crate::both_ways;
+use crate::carried::{Carried, Pieces};
 use crate::client_hello::ClientHello;
 use crate::drain::Running;
 use crate::error::ProxyError;
 use crate::exchange::now_rfc3339;
+use crate::fill::Expected;
 use crate::layer::writes_pass;
 use crate::mesh::Mesh;
 use crate::telemetry::access_log::{Line, cut};
@@ -161,51 +159,6 @@ impl Drop for Session {
     }
 }
 
-/// A connection that bytes are carried on.
-pub trait Carried: AsyncRead + AsyncWrite + Unpin {
-    /// Ends it so that the other side sees a failure, not an orderly end: what was carried is not
-    /// whole. Takes effect when it is dropped.
-    fn reset(&mut self);
-
-    /// Ends it in order when it is dropped, where dropping it does not do so by itself.
-    fn end(&mut self);
-}
-
-impl Carried for TcpStream {
-    fn reset(&mut self) {
-        // Where that fails, the connection is gone already.
-        let _ = SockRef::from(&*self).set_linger(Some(Duration::ZERO));
-    }
-
-    fn end(&mut self) {}
-}
-
-impl Carried for Box<dyn Carried + Send> {
-    fn reset(&mut self) {
-        (**self).reset();
-    }
-
-    fn end(&mut self) {
-        (**self).end();
-    }
-}
-
-impl<L: Carried, R: Carried> Carried for Either<L, R> {
-    fn reset(&mut self) {
-        match self {
-            Self::Left(io) => io.reset(),
-            Self::Right(io) => io.reset(),
-        }
-    }
-
-    fn end(&mut self) {
-        match self {
-            Self::Left(io) => io.end(),
-            Self::Right(io) => io.end(),
-        }
-    }
-}
-
 /// Counts what is read, while it is read: a connection that lives for days is seen at once. Of a
 /// client, what it says at first is looked at.
 struct Counted<I> {
@@ -222,23 +175,26 @@ impl<I> Counted<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Counted<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+impl<I: Pieces> Pieces for Counted<I> {
+    fn poll_take(
+        &mut self,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        let read = &buf.filled()[before..];
+        expected: Expected,
+        room: &mut BytesMut,
+    ) -> Poll<io::Result<Bytes>> {
+        let read = ready!(self.io.poll_take(cx, expected, room))?;
         self.read.inc_by(read.len() as u64);
         self.bytes += read.len() as u64;
         if !matches!(self.hello, ClientHello::Over)
-            && let Some(name) = self.hello.hear(read)
+            && let Some(name) = self.hello.hear(&read)
         {
             self.server_name = Some(name);
         }
-        polled
+        Poll::Ready(Ok(read))
+    }
+
+    fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+        self.io.poll_give(cx, bytes)
     }
 }
 

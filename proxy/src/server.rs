@@ -7,10 +7,10 @@ use std::time::Duration;
 use http::{Request, Response};
 
 use crate::body::Body;
+use crate::carried::Carried;
 use crate::drain::Drain;
 use crate::http1;
 use crate::received::Received;
-use crate::relay::Carried;
 use crate::sniff::{Prefixed, Spoken};
 use crate::streams::{self, Limits};
 

@@ -5,11 +5,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
+use crate::carried::{Carried, Pieces};
+use crate::fill::Expected;
 use crate::layer::writes_pass;
-use crate::relay::Carried;
 
 /// What HTTP/2 with prior knowledge begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -153,6 +154,24 @@ impl<I: Carried> Carried for Prefixed<I> {
 
     fn end(&mut self) {
         self.io.end();
+    }
+}
+
+impl<I: Pieces> Pieces for Prefixed<I> {
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        expected: Expected,
+        room: &mut BytesMut,
+    ) -> Poll<io::Result<Bytes>> {
+        if self.prefix.has_remaining() {
+            return Poll::Ready(Ok(std::mem::take(&mut self.prefix).freeze()));
+        }
+        self.io.poll_take(cx, expected, room)
+    }
+
+    fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+        self.io.poll_give(cx, bytes)
     }
 }
 

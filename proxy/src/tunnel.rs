@@ -7,11 +7,12 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::relay::Carried;
+use crate::carried::{Carried, Pieces};
+use crate::fill::Expected;
 
 /// Most bytes that are handed to the stream at once.
 const PIECE: usize = 64 * 1024;
@@ -50,21 +51,61 @@ impl Carried for Tunnel {
     }
 }
 
+impl Tunnel {
+    /// Resolves when something is unread, or all was heard.
+    fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.unread.is_empty() {
+            match ready!(self.receive.poll_data(cx)) {
+                None => {
+                    self.heard_all = true;
+                    break;
+                }
+                Some(data) => self.unread = data.map_err(broken)?,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Resolves when at least one byte may be sent; says how many of so many.
+    fn poll_capacity(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        self.send.reserve_capacity(wanted.min(PIECE));
+        while self.send.capacity() == 0 {
+            match ready!(self.send.poll_capacity(cx)) {
+                Some(capacity) => capacity.map_err(broken)?,
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            };
+        }
+        Poll::Ready(Ok(self.send.capacity().min(wanted)))
+    }
+}
+
+impl Pieces for Tunnel {
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: Expected,
+        _: &mut BytesMut,
+    ) -> Poll<io::Result<Bytes>> {
+        ready!(self.poll_unread(cx))?;
+        let bytes = std::mem::take(&mut self.unread);
+        // Only more than was received could not be released.
+        let _ = self.receive.flow_control().release_capacity(bytes.len());
+        Poll::Ready(Ok(bytes))
+    }
+
+    fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
+        let taken = ready!(self.poll_capacity(cx, bytes.len()))?;
+        Poll::Ready(self.send.send_data(bytes.split_to(taken), false).map_err(broken))
+    }
+}
+
 impl AsyncRead for Tunnel {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while self.unread.is_empty() {
-            match ready!(self.receive.poll_data(cx)) {
-                None => {
-                    self.heard_all = true;
-                    return Poll::Ready(Ok(()));
-                }
-                Some(data) => self.unread = data.map_err(broken)?,
-            }
-        }
+        ready!(self.poll_unread(cx))?;
         let bytes = self.unread.len().min(buf.remaining());
         buf.put_slice(&self.unread[..bytes]);
         self.unread.advance(bytes);
@@ -83,14 +124,7 @@ impl AsyncWrite for Tunnel {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.send.reserve_capacity(buf.len().min(PIECE));
-        while self.send.capacity() == 0 {
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(capacity) => capacity.map_err(broken)?,
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            };
-        }
-        let bytes = self.send.capacity().min(buf.len());
+        let bytes = ready!(self.poll_capacity(cx, buf.len()))?;
         let piece = Bytes::copy_from_slice(&buf[..bytes]);
         self.send.send_data(piece, false).map_err(broken)?;
         Poll::Ready(Ok(bytes))

@@ -20,12 +20,12 @@ use super::lines::Lines;
 use super::out::Out;
 use super::upload::{Feeding, Upload};
 use crate::body::{Body, BodyError};
+use crate::carried::Carried;
 use crate::drain::{Drain, Rest};
 use crate::farewell::{FAREWELL, Farewell};
 use crate::fill::{Expected, poll_fill};
 use crate::idle::Idle;
 use crate::received::Received;
-use crate::relay::Carried;
 use crate::server::{HEAD_TIMEOUT, KEEP_ALIVE, READER_TIMEOUT};
 use crate::sniff::Prefixed;
 

@@ -19,11 +19,11 @@ use tokio::time::timeout;
 
 use self::destination::Via;
 use crate::body::Body;
+use crate::carried::Carried;
 use crate::error::ProxyError;
 use crate::mesh::Mesh;
 use crate::original;
 use crate::received::Received;
-use crate::relay::Carried;
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::sniff::{Prefixed, Spoken, sniff};
 use crate::upgrade::is_extended;
