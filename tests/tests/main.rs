@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod bounds;
+mod dashboards;
 mod demo;
 mod drain;
 mod faults;
