@@ -17,6 +17,7 @@ mod http_edges;
 mod http_wrong;
 mod invariants;
 mod machine;
+mod manifests;
 mod mtls;
 mod peers;
 mod promtool;
