@@ -35,6 +35,7 @@ pub mod otlp;
 pub mod pod;
 pub mod poll;
 pub mod process;
+pub mod promql;
 pub mod streams;
 pub mod svid;
 pub mod talk;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod bounds;
+mod dashboards;
 mod demo;
 mod drain;
 mod faults;
@@ -16,6 +17,7 @@ mod http_edges;
 mod http_wrong;
 mod invariants;
 mod machine;
+mod manifests;
 mod mtls;
 mod peers;
 mod promtool;
