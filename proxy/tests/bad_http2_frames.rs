@@ -7,6 +7,7 @@
 mod control_plane;
 mod support;
 
+use proxy::server::MESH_FRAME;
 use support::doors::{Door, House, Neighbour, borrowed};
 use support::frames::*;
 
@@ -45,7 +46,8 @@ fn shapes() -> Vec<Case> {
     let setting = |name: u16, value: u32| {
         frame(SETTINGS, 0, 0, &[name.to_be_bytes().as_slice(), &value.to_be_bytes()].concat())
     };
-    let huge = vec![0; 16 * 1024 + 1];
+    // Larger than any port permits.
+    let huge = vec![0; MESH_FRAME as usize + 1];
     vec![
         ends("4.2 DATA larger than permitted", &[FRAME_SIZE], frame(DATA, 0, 1, &huge)),
         ends("4.2 HEADERS larger than permitted", &[FRAME_SIZE], frame(HEADERS, 4, 3, &huge)),

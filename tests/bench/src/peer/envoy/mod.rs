@@ -142,7 +142,9 @@ pub(crate) fn version() -> String {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     });
     let said = said.unwrap_or_default();
-    said.split('/').nth(1).unwrap_or_default().to_owned()
+    // PATH version: COMMIT/VERSION/…
+    let version = said.split_once("version:").and_then(|(_, version)| version.split('/').nth(1));
+    version.unwrap_or_default().to_owned()
 }
 
 /// The binary in the virtual environment that `tests/bench/run` has made.
