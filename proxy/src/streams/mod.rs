@@ -15,7 +15,8 @@ use h2::{Reason, RecvStream};
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use crate::body::Body;
 use crate::frames::{Carries, Frames};
@@ -29,6 +30,10 @@ use crate::server::{
 };
 use crate::tunnel::Tunnel;
 use crate::upload::{self, Patience};
+
+/// How long a client of a sidecar that leaves may take for its first request, before its connection
+/// is told to end. One that is told at once tries again and again, and never gets to ask.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// Streams of one connection that may end because the peer broke their rules (RFC 9113 §5.4.2).
 const MAX_ERROR_RESETS: usize = 1_000;
@@ -87,8 +92,13 @@ where
     let guarded = Guard::new(io, frames, limits.reader);
     let mut connection = settings(limits).handshake::<_, Bytes>(guarded).await?;
     let mut lost = Rarely::new(keepalive::lost(connection.ping_pong()));
-    let mut leave = Rarely::new(leave);
-    let mut leaving = false;
+    let first = Notify::new();
+    let mut leave = Rarely::new(async {
+        leave.await;
+        // Late is as good as asked.
+        let _ = timeout(FIRST, first.notified()).await;
+    });
+    let (mut asked, mut leaving) = (false, false);
     loop {
         tokio::select! {
             biased;
@@ -98,6 +108,9 @@ where
                     let (request, respond) = accepted?;
                     let (request, open) = open(request, limits);
                     tokio::spawn(answer(handle(request), respond, open));
+                    if !std::mem::replace(&mut asked, true) {
+                        first.notify_one();
+                    }
                 }
             },
             () = &mut leave, if !leaving => {

@@ -1,6 +1,6 @@
 //! Clients of HTTP/2 who are waited for, and one who asks too much, in frames as they are.
 
-use std::future::{pending, poll_fn};
+use std::future::{pending, poll_fn, ready};
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -38,9 +38,18 @@ fn open(method: u8, end: bool, more: &[u8]) -> Vec<u8> {
 
 /// A client of a server that answers with a mebibyte, or when the body of the request has ended.
 async fn client(window: u32, buffer: usize) -> (DuplexStream, JoinHandle<Result<(), h2::Error>>) {
+    client_until(pending(), window, buffer).await
+}
+
+/// As [`client`], of a server that leaves when `leave` resolves.
+async fn client_until(
+    leave: impl Future<Output = ()> + Send + 'static,
+    window: u32,
+    buffer: usize,
+) -> (DuplexStream, JoinHandle<Result<(), h2::Error>>) {
     let (mut client, server) = duplex(buffer);
     let limits = Limits { reader: LIMIT, body: LIMIT, ..Limits::CLIENT };
-    let served = tokio::spawn(serve(limits, server, pending(), answer));
+    let served = tokio::spawn(serve(limits, server, leave, answer));
     let settings = [&[0, 4], window.to_be_bytes().as_slice()].concat();
     client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     client.write_all(&frame(SETTINGS, 0, 0, &settings)).await.unwrap();
@@ -136,6 +145,22 @@ async fn a_conversation_may_be_silent() {
     sleep(3 * LIMIT).await;
     client.write_all(&frame(DATA, 1, 1, b"abc")).await.unwrap();
     assert_eq!(next(&mut client, DATA).await.1, b"whole");
+}
+
+#[tokio::test]
+async fn one_who_comes_while_we_leave_may_ask_once() {
+    let (mut client, _served) = client_until(ready(()), 65_535, 1 << 20).await;
+    let early = timeout(LIMIT, next(&mut client, GOAWAY)).await;
+    assert!(early.is_err(), "it has not asked yet");
+    client.write_all(&open(2, true, &[])).await.unwrap();
+    next(&mut client, GOAWAY).await;
+    assert!(!next(&mut client, DATA).await.1.is_empty());
+}
+
+#[tokio::test]
+async fn one_who_comes_while_we_leave_and_asks_nothing_is_told_to_go() {
+    let (mut client, _served) = client_until(ready(()), 65_535, 1 << 20).await;
+    next(&mut client, GOAWAY).await;
 }
 
 #[tokio::test]
