@@ -52,7 +52,7 @@ pub use peer::{peer_identity, peer_not_after, server_name};
 pub use provider::provider;
 pub use renewal::{Renewal, Retry};
 pub use service_account::{ServiceAccount, ServiceAccountError};
-pub use state::StateError;
+pub use state::{StateError, StateFiles};
 pub use svid::{Side, SvidError};
 pub use token::{MAX_TOKEN, TOKEN_LEEWAY, TokenError, TokenPin, TokenSigner, TokenVerifier};
 pub use verify::{ClientVerifier, MAX_CHAIN, ServerVerifier, VerifyError};

@@ -5,11 +5,15 @@
 //! what a crash leaves behind is known as ours and made anew, a second starter waits and then
 //! finds all there, and files that somebody else put there are never overwritten.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use model::spiffe::TrustDomain;
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -225,6 +229,77 @@ impl StateDir {
 
     fn sync(&self) -> io::Result<()> {
         File::open(&self.0)?.sync_all()
+    }
+}
+
+/// The files of a state directory, to be kept in another place too, such as a Secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StateFiles(BTreeMap<String, String>);
+
+impl StateFiles {
+    /// Makes the files of a new authority.
+    ///
+    /// # Errors
+    /// When no keys can be made.
+    pub fn make(domain: &TrustDomain, now: SystemTime) -> Result<Self, rcgen::Error> {
+        let files = crate::ca::new_authority(domain, now)?;
+        Ok(Self(files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect()))
+    }
+
+    /// Takes files from elsewhere; what is none of an authority's is left out.
+    ///
+    /// # Errors
+    /// With the name of a file that is missing.
+    pub fn from_parts(
+        parts: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, &'static str> {
+        let ours = |name: &str| name == ROOT_KEY || NEEDED.contains(&name);
+        let files: BTreeMap<_, _> = parts.into_iter().filter(|(name, _)| ours(name)).collect();
+        match NEEDED.iter().find(|name| !files.contains_key(**name)) {
+            Some(missing) => Err(missing),
+            None => Ok(Self(files)),
+        }
+    }
+
+    /// Reads the files of a state directory.
+    ///
+    /// # Errors
+    /// When one that is needed cannot be read.
+    pub fn read(dir: &Path) -> Result<Self, StateError> {
+        let state = StateDir::new(dir);
+        let optional = state.has(ROOT_KEY).then_some(&ROOT_KEY);
+        let read = |name: &&str| {
+            let bytes = state.read(name)?;
+            Ok(((*name).to_owned(), String::from_utf8_lossy(&bytes).into_owned()))
+        };
+        NEEDED.iter().chain(optional).map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Puts into a state directory what differs there, each file private and at once.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&self, dir: &Path) -> Result<(), StateError> {
+        let state = StateDir::new(dir);
+        state.create()?;
+        for (name, text) in &self.0 {
+            if !state.read(name).is_ok_and(|before| before == text.as_bytes()) {
+                state.write(name, text)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The files, by their names.
+    pub fn parts(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+}
+
+impl fmt::Debug for StateFiles {
+    /// The names only: there are keys among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StateFiles").field(&self.0.keys()).finish()
     }
 }
 

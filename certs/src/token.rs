@@ -40,6 +40,14 @@ struct Claims {
     root: Fingerprint,
 }
 
+/// What a sidecar reads of a token: there is more in it, and another audience.
+#[derive(Debug, Deserialize)]
+struct Readable {
+    sub: String,
+    exp: u64,
+    root: Option<Fingerprint>,
+}
+
 /// Why a token is refused, cannot be made or cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
@@ -77,11 +85,12 @@ pub struct TokenVerifier {
     key: DecodingKey,
 }
 
-/// What a sidecar reads in its own join token, without being able to check it.
+/// What a sidecar reads in its own token, without being able to check it: in a join token, or in
+/// that of a Kubernetes service account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPin {
-    /// The root by which the control plane proves itself.
-    pub root_sha256: Fingerprint,
+    /// The root by which the control plane proves itself; only join tokens name one.
+    pub root_sha256: Option<Fingerprint>,
     /// Whom the token stands for.
     pub service_account: ServiceAccount,
     /// When it ends.
@@ -150,7 +159,7 @@ impl TokenVerifier {
 impl TokenPin {
     /// Reads a token without checking its signature, which only the control plane can.
     pub fn read(token: &str) -> Result<Self, TokenError> {
-        let claims: Claims = dangerous::insecure_decode_claims(bounded(token)?)
+        let claims: Readable = dangerous::insecure_decode_claims(bounded(token)?)
             .map_err(|error| TokenError::Malformed(error.to_string()))?;
         let service_account = claims.sub.parse()?;
         Ok(Self { root_sha256: claims.root, service_account, expires: clock::system(claims.exp) })
@@ -226,7 +235,7 @@ mod tests {
         let verifier = TokenVerifier::open(dir.path()).unwrap();
         assert_eq!(verifier.verify(&format!("{token}\n"), now()).unwrap(), account());
         let pin = TokenPin::read(&format!(" {token}\n")).unwrap();
-        assert_eq!(pin.root_sha256, Fingerprint::of(&authority.roots()[0]));
+        assert_eq!(pin.root_sha256, Some(Fingerprint::of(&authority.roots()[0])));
         assert_eq!(pin.service_account, account());
         assert_eq!(pin.expires, now() + HOUR);
         assert_ne!(token, signer.mint(&account(), HOUR, now()).unwrap(), "jti differs");
@@ -299,6 +308,18 @@ mod tests {
         let node = Claims { sub: "system:node:one".into(), ..claims() };
         let refused = verifier.verify(&sign(node), now());
         assert!(matches!(refused, Err(TokenError::ServiceAccount(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn a_service_accounts_token_is_read_without_a_root() {
+        // {"alg":"RS256"} and {"aud":["pillion.dev"],"exp":1800003600,
+        // "sub":"system:serviceaccount:shop:api"}, as an API server makes it.
+        let token = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOlsicGlsbGlvbi5kZXYiXSwiZXhwIjoxODAwMDAzNjAwLCJ\
+                     zdWIiOiJzeXN0ZW06c2VydmljZWFjY291bnQ6c2hvcDphcGkifQ.c2ln";
+        let pin = TokenPin::read(token).unwrap();
+        assert_eq!(pin.root_sha256, None);
+        assert_eq!(pin.service_account, account());
+        assert_eq!(pin.expires, now() + HOUR);
     }
 
     #[test]

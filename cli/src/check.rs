@@ -60,7 +60,8 @@ fn run(args: CheckArgs) -> anyhow::Result<bool> {
     if !directory.metadata().with_context(what)?.is_dir() {
         bail!("{} is no directory", directory.display());
     }
-    let settings = Settings { trust_domain: args.trust_domain, service_range: args.service_cidr };
+    let CheckArgs { trust_domain, service_cidr: service_range, .. } = args;
+    let settings = Settings { trust_domain, service_range, wait_for_pods: false };
     let report = check(directory, &settings);
     let text = lines(&report, directory).join("\n");
     writeln!(io::stdout(), "{text}").context("cannot write the report")?;
@@ -155,6 +156,7 @@ mod tests {
         let settings = Settings {
             trust_domain: "cluster.local".parse().unwrap(),
             service_range: "10.96.0.0/12".parse().unwrap(),
+            wait_for_pods: false,
         };
         let report = check(temp.path(), &settings);
         assert_eq!(report.problems, []);

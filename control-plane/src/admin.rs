@@ -6,35 +6,56 @@ use std::sync::Arc;
 use daemon::admin::{self, Answer};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 
 use crate::hub::Views;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
+use crate::source::kubernetes::Contacts;
+
+/// What the admin server tells of.
+#[derive(Debug)]
+pub struct Shown {
+    /// What is published, and what is wrong.
+    pub views: Views,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// When the API server was heard of, where objects come from one.
+    pub contacts: Option<Arc<Contacts>>,
+    /// Whether the API serves sidecars.
+    pub serving: watch::Receiver<bool>,
+}
 
 /// Answers one request. Problems quote the configuration, so they are for this machine only.
-pub fn answer(
-    views: &Views,
-    metrics: &Arc<Metrics>,
-    request: &Request<Incoming>,
-    peer: SocketAddr,
-) -> Answer {
+pub fn answer(shown: &Shown, request: &Request<Incoming>, peer: SocketAddr) -> Answer {
+    let Shown { views, metrics, .. } = shown;
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return admin::text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served\n");
     }
     match request.uri().path() {
         "/live" => admin::text(StatusCode::OK, "live\n"),
-        "/ready" if views.publications.borrow().number > 0 => {
-            admin::text(StatusCode::OK, "ready\n")
+        "/ready" => ready(shown),
+        "/metrics" => {
+            if let Some(contacts) = &shown.contacts {
+                metrics.staleness(&contacts.staleness());
+            }
+            admin::metrics(&metrics.registry)
         }
-        "/ready" => {
-            let reason = "not ready: the configuration is not read yet\n";
-            admin::text(StatusCode::SERVICE_UNAVAILABLE, reason)
-        }
-        "/metrics" => admin::metrics(&metrics.registry),
         "/problems" if admin::is_local(peer.ip()) => problems(&views.problems.now()),
         "/problems" => admin::text(StatusCode::FORBIDDEN, "only from this machine\n"),
         _ => admin::text(StatusCode::NOT_FOUND, "there are /live, /ready, /metrics, /problems\n"),
     }
+}
+
+fn ready(shown: &Shown) -> Answer {
+    let reason = if !*shown.serving.borrow() {
+        "not ready: there is no certificate authority yet\n"
+    } else if shown.views.publications.borrow().number == 0 {
+        "not ready: the configuration is not read yet; /problems may say why\n"
+    } else {
+        return admin::text(StatusCode::OK, "ready\n");
+    };
+    admin::text(StatusCode::SERVICE_UNAVAILABLE, reason)
 }
 
 fn problems(problems: &[Problem]) -> Answer {

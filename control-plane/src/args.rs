@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use daemon::log::LogArgs;
+use model::name::Label;
 use model::spiffe::TrustDomain;
 
 use crate::translate::Range;
@@ -18,6 +19,24 @@ use crate::translate::Range;
 #[derive(Debug, Clone, Parser)]
 #[command(name = "pillion-control-plane", version)]
 pub struct Args {
+    /// Where objects are read from.
+    #[arg(long, env = "PILLION_SOURCE", value_name = "SOURCE", default_value = "directory")]
+    pub source: SourceKind,
+
+    /// The namespace that the control plane runs in, where it keeps its Secrets and its Lease.
+    /// With --source kubernetes.
+    #[arg(long, env = "PILLION_NAMESPACE", value_name = "NAME", default_value = "pillion-system")]
+    pub namespace: Label,
+
+    /// What the service-account tokens of sidecars must be made for. With --source kubernetes.
+    #[arg(
+        long,
+        env = "PILLION_TOKEN_AUDIENCE",
+        value_name = "NAME",
+        default_value = "pillion.dev"
+    )]
+    pub token_audience: String,
+
     /// Directory of Kubernetes objects (*.yaml, *.yml, *.json, also in subdirectories), watched
     /// for changes. Without it there are only the workloads that register themselves.
     #[arg(long, env = "PILLION_CONFIG_DIR", value_name = "DIR")]
@@ -72,6 +91,16 @@ pub struct Args {
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Where objects are read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SourceKind {
+    /// Files in --config-dir; sidecars prove themselves by join tokens.
+    Directory,
+    /// A Kubernetes API server (KUBECONFIG, ~/.kube/config, or the pod's own); sidecars prove
+    /// themselves by their pods' service-account tokens.
+    Kubernetes,
 }
 
 /// A duration of at least a second.

@@ -52,6 +52,7 @@ mod tests {
         let settings = Settings {
             trust_domain: "cluster.local".parse().unwrap(),
             service_range: "10.96.0.0/12".parse().unwrap(),
+            wait_for_pods: false,
         };
         let report = check(dir.path(), &settings);
         assert_eq!(report.objects, BTreeMap::from([("HTTPRoute", 1), ("Service", 1)]));

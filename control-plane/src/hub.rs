@@ -3,12 +3,15 @@
 //! A single task owns all of it: what comes in is folded into the state by plain calls, and then
 //! published once, however much has come.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use model::name::Label;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::metrics::Metrics;
+use crate::object::pod::Pod;
 use crate::problem::Problem;
 use crate::problems::Problems;
 use crate::publish::Publication;
@@ -31,6 +34,24 @@ pub enum Input {
     },
     /// A stream with a registration has ended.
     Release(StreamId),
+    /// Somebody asks for a pod that the source told of.
+    FindPod {
+        /// Its namespace.
+        namespace: Label,
+        /// Its name.
+        name: String,
+        /// Told what is known of it.
+        found: oneshot::Sender<Option<KnownPod>>,
+    },
+}
+
+/// What tells one pod from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownPod {
+    /// Its uid.
+    pub uid: String,
+    /// Its addresses; none before it has any.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// The state of the mesh as the control plane knows it.
@@ -82,6 +103,10 @@ impl Hub {
             let expiry = self.registry.next_expiry();
             tokio::select! {
                 input = inputs.recv() => match input {
+                    Some(Input::FindPod { namespace, name, found }) => {
+                        self.answer(namespace, name, found);
+                        continue; // a question changes nothing
+                    }
                     Some(input) => waiting.extend(self.take_in(input)),
                     None => return,
                 },
@@ -122,7 +147,18 @@ impl Hub {
                 }
                 None
             }
+            Input::FindPod { namespace, name, found } => {
+                self.answer(namespace, name, found);
+                None
+            }
         }
+    }
+
+    /// Who asked may have gone meanwhile.
+    fn answer(&self, namespace: Label, name: String, found: oneshot::Sender<Option<KnownPod>>) {
+        let pod = self.world.pod(namespace, name);
+        let known = |pod: &Pod| KnownPod { uid: pod.uid.clone(), addresses: pod.addresses.clone() };
+        let _: Result<(), _> = found.send(pod.map(known));
     }
 
     fn expire(&mut self) {
@@ -141,6 +177,8 @@ impl Hub {
         let leases: Vec<&Lease> = self.registry.leases().collect();
         self.metrics.known(&self.world, leases.len());
         if !self.world.is_synced() {
+            // What keeps it from being complete may be among them.
+            self.tell(self.written.clone());
             return;
         }
         let timer = self.metrics.publish_seconds.start_timer();
@@ -149,13 +187,17 @@ impl Hub {
         problems.append(&mut translation.problems);
         let next = self.publications.borrow().next(translation);
         timer.observe_duration();
-        self.metrics.problems(&problems);
-        self.problems.replace(problems);
+        self.tell(problems);
         if let Some(next) = next {
             tracing::debug!(publication = next.number, "published");
             self.metrics.published(&next);
             self.publications.send_replace(Arc::new(next));
         }
+    }
+
+    fn tell(&self, problems: Vec<Problem>) {
+        self.metrics.problems(&problems);
+        self.problems.replace(problems);
     }
 }
 
@@ -184,6 +226,7 @@ mod tests {
         let settings = Settings {
             trust_domain: "cluster.local".parse().unwrap(),
             service_range: "10.96.0.0/12".parse().unwrap(),
+            wait_for_pods: false,
         };
         let (hub, views) = Hub::new(registry, settings, Arc::new(Metrics::new().unwrap()));
         let (inputs, receiver) = mpsc::unbounded_channel();

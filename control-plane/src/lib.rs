@@ -2,12 +2,13 @@
 //!
 //! [`source`] reads objects and tells of changes, [`world`] holds them, [`registry`] holds the
 //! workloads that registered themselves, [`translate`] says what all of it means, [`publish`]
-//! encodes what changed, and [`server`] pushes to each sidecar what it asked for. [`hub`] is
+//! encodes what changed, and [`server`] pushes to each sidecar what it asked for; [`cluster`] is what it asks of Kubernetes. [`hub`] is
 //! where they meet, and [`run`] names every room in order.
 
 pub mod admin;
 pub mod args;
 pub mod check;
+pub mod cluster;
 pub mod hub;
 pub mod metrics;
 pub mod object;

@@ -1,7 +1,9 @@
 //! What the control plane counts, for Prometheus.
 
-use daemon::metrics::{counter, counters, gauges, histogram, int_gauge};
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use std::time::Duration;
+
+use daemon::metrics::{counter, counters, float_gauges, gauges, histogram, int_gauge};
+use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use wire::Kind;
 
 use crate::problem::{Cause, Problem};
@@ -33,6 +35,7 @@ pub struct Metrics {
     objects: IntGaugeVec,
     problems: IntGaugeVec,
     workloads: IntGauge,
+    staleness: GaugeVec,
 }
 
 impl Metrics {
@@ -92,6 +95,12 @@ impl Metrics {
                 "pillion_registered_workloads",
                 "Workloads that registered themselves.",
             )?,
+            staleness: float_gauges(
+                on,
+                "pillion_source_staleness_seconds",
+                "Time since the API server was last heard of, by kind of object.",
+                &["kind"],
+            )?,
             registry,
         })
     }
@@ -124,6 +133,13 @@ impl Metrics {
             set(&self.objects, kind, count);
         }
         self.workloads.set(i64::try_from(workloads).unwrap_or(i64::MAX));
+    }
+
+    /// Shows how old what is known of each kind may be.
+    pub(crate) fn staleness(&self, kinds: &[(&'static str, Duration)]) {
+        for (kind, since) in kinds {
+            self.staleness.with_label_values(&[kind]).set(since.as_secs_f64());
+        }
     }
 
     /// Shows the problems there are.

@@ -195,6 +195,7 @@ pub(crate) mod tests {
         let settings = Settings {
             trust_domain: "cluster.local".parse().unwrap(),
             service_range: "10.96.0.0/12".parse().unwrap(),
+            wait_for_pods: false,
         };
         translate(&world(objects), &[], &settings)
     }

@@ -12,13 +12,16 @@ use daemon::signal::Terminate;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::admin;
-use crate::args::Args;
-use crate::hub::{Hub, Views};
+use crate::admin::{self, Shown};
+use crate::args::{Args, SourceKind};
+use crate::cluster::Cluster;
+use crate::cluster::tokens::TokenReviews;
+use crate::hub::{Hub, Input};
 use crate::metrics::Metrics;
 use crate::registry::{GRACE, Lease, Registry, Store};
-use crate::server::{Authenticator, Certificates, Connections, OwnIdentity, Streams};
+use crate::server::{Authenticator, Certificates, Connections, OwnIdentity, Streams, Tokens};
 use crate::source::directory::Directory;
+use crate::source::kubernetes::{self, Contacts};
 use crate::source::{Batch, Event, watch as source};
 use crate::translate::Settings;
 
@@ -55,21 +58,39 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let api = daemon::listen::tcp(args.address, "the API", "--address")?;
     let admin = daemon::listen::tcp(args.admin_address, "the admin server", "--admin-address")?;
     let (api_address, admin_address) = (api.local_addr()?, admin.local_addr()?);
-    let from_source = open_source(&args)?;
     let (down, shutdown) = watch::channel(false);
     let metrics = Arc::new(Metrics::new()?);
+    let source = Source::open(&args).await?;
 
+    let store = Store::new(&args.state_dir);
+    let settings = Settings {
+        trust_domain: args.trust_domain.clone(),
+        service_range: args.service_cidr,
+        wait_for_pods: source.cluster.is_some(),
+    };
+    let (hub, views) = Hub::new(restore(&store), settings, Arc::clone(&metrics));
+    let (inputs, from_streams) = mpsc::unbounded_channel();
+    let hub = tokio::spawn(hub.run(from_streams, source.batches));
+    let saving = tokio::spawn(save(store, views.leases.clone()));
+    let (serving, is_serving) = watch::channel(false);
+    let shown = Shown {
+        views: views.clone(),
+        metrics: Arc::clone(&metrics),
+        contacts: source.contacts,
+        serving: is_serving,
+    };
+    tokio::spawn(serve_admin(TcpListener::from_std(admin)?, shown));
+
+    let reviews = tokio::select! {
+        reviews = join(&args, source.cluster, &inputs, shutdown.clone()) => reviews,
+        _ = terminate.recv() => return Ok(()),
+    };
     let own = OwnIdentity::open(args.state_dir.clone(), args.trust_domain.clone())
         .context("--state-dir")?;
-    let tokens = TokenVerifier::open(&args.state_dir).context("--state-dir")?;
-    let store = Store::new(&args.state_dir);
-    let registry = restore(&store);
-
-    let settings =
-        Settings { trust_domain: args.trust_domain.clone(), service_range: args.service_cidr };
-    let (hub, views) = Hub::new(registry, settings, Arc::clone(&metrics));
-    let (inputs, from_streams) = mpsc::unbounded_channel();
-
+    let tokens = match reviews {
+        Some(reviews) => Tokens::Reviewed(reviews),
+        None => Tokens::Join(TokenVerifier::open(&args.state_dir).context("--state-dir")?),
+    };
     let streams = Streams {
         authenticator: Arc::new(Authenticator::new(tokens, args.trust_domain.clone())),
         certificates: Certificates::new(
@@ -78,19 +99,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
             Arc::clone(&metrics),
         ),
         hub: inputs,
-        publications: views.publications.clone(),
+        publications: views.publications,
         shutdown: shutdown.clone(),
         metrics: Arc::clone(&metrics),
         next: Arc::new(AtomicU64::new(1)),
     };
-    let connections =
-        Connections { tls: own.tls(), streams, shutdown, metrics: Arc::clone(&metrics) };
-
-    let hub = tokio::spawn(hub.run(from_streams, from_source));
-    let saving = tokio::spawn(save(store, views.leases.clone()));
+    let connections = Connections { tls: own.tls(), streams, shutdown, metrics };
     tokio::spawn(own.keep_fresh());
-    tokio::spawn(serve_admin(TcpListener::from_std(admin)?, views, metrics));
-    let serving = tokio::spawn(connections.serve(TcpListener::from_std(api)?));
+    let connections = tokio::spawn(connections.serve(TcpListener::from_std(api)?));
+    serving.send_replace(true);
     tracing::info!(
         api = %api_address, admin = %admin_address, trust_domain = %args.trust_domain,
         state_dir = %args.state_dir.display(), "the control plane is up"
@@ -102,27 +119,58 @@ async fn run(args: Args) -> anyhow::Result<()> {
     saving.abort();
     hub.abort();
     down.send_replace(true);
-    let _ = serving.await;
+    let _ = connections.await;
     tokio::time::sleep(GOODBYE).await;
     Ok(())
 }
 
-/// Starts to read the configuration; without a directory there is none to wait for.
-fn open_source(args: &Args) -> anyhow::Result<mpsc::Receiver<Batch>> {
-    let (batches, from_source) = mpsc::channel(16);
-    match &args.config_dir {
-        Some(dir) => {
-            if let Err(error) = std::fs::read_dir(dir) {
-                bail!("--config-dir {}: {error}", dir.display());
+/// Where objects come from.
+struct Source {
+    batches: mpsc::Receiver<Batch>,
+    /// The cluster, where they come from an API server.
+    cluster: Option<Cluster>,
+    contacts: Option<Arc<Contacts>>,
+}
+
+impl Source {
+    /// Starts to read the configuration; without a directory there is none to wait for.
+    async fn open(args: &Args) -> anyhow::Result<Self> {
+        let (batches, receiver) = mpsc::channel(16);
+        let mut source = Self { batches: receiver, cluster: None, contacts: None };
+        match (args.source, &args.config_dir) {
+            (SourceKind::Kubernetes, Some(_)) => {
+                bail!("--config-dir: objects come from the API server, with --source kubernetes")
             }
-            source::spawn(Directory::new(dir), batches).context("cannot watch --config-dir")?;
+            (SourceKind::Kubernetes, None) => {
+                let cluster = Cluster::connect().await.context("--source kubernetes")?;
+                let contacts = Arc::<Contacts>::default();
+                kubernetes::spawn(cluster.client(), Arc::clone(&contacts), batches);
+                (source.cluster, source.contacts) = (Some(cluster), Some(contacts));
+            }
+            (SourceKind::Directory, Some(dir)) => {
+                if let Err(error) = std::fs::read_dir(dir) {
+                    bail!("--config-dir {}: {error}", dir.display());
+                }
+                source::spawn(Directory::new(dir), batches).context("cannot watch --config-dir")?;
+            }
+            (SourceKind::Directory, None) => {
+                let nothing = Batch { events: vec![Event::Synced], problems: Vec::new() };
+                batches.try_send(nothing).context("cannot begin without a directory")?;
+            }
         }
-        None => {
-            let nothing = Batch { events: vec![Event::Synced], problems: Vec::new() };
-            batches.try_send(nothing).context("cannot begin without a directory")?;
-        }
+        Ok(source)
     }
-    Ok(from_source)
+}
+
+/// Takes part in a cluster, if there is one: its authority is brought into the state directory
+/// before anything is signed, and its API server reviews tokens.
+async fn join(
+    args: &Args,
+    cluster: Option<Cluster>,
+    hub: &mpsc::UnboundedSender<Input>,
+    shutdown: watch::Receiver<bool>,
+) -> Option<TokenReviews> {
+    Some(cluster?.join(args, hub.clone(), shutdown).await)
 }
 
 /// The registry of before a restart. One that cannot be read is no reason not to start: the
@@ -149,9 +197,7 @@ async fn save(store: Store, mut leases: watch::Receiver<Vec<Lease>>) {
     }
 }
 
-async fn serve_admin(listener: TcpListener, views: Views, metrics: Arc<Metrics>) {
-    daemon::admin::serve(listener, move |request, peer| {
-        admin::answer(&views, &metrics, request, peer)
-    })
-    .await;
+async fn serve_admin(listener: TcpListener, shown: Shown) {
+    let shown = Arc::new(shown);
+    daemon::admin::serve(listener, move |request, peer| admin::answer(&shown, request, peer)).await;
 }

@@ -1,19 +1,22 @@
 //! All objects there are now.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use model::name::Label;
 
 use crate::object::pod::Pod;
 use crate::object::route::HttpRoute;
 use crate::object::service::Service;
 use crate::object::slice::Slice;
-use crate::object::{Entry, Key, Object};
+use crate::object::{Entry, Key, Known, Object};
 use crate::problem::Origin;
 use crate::source::Event;
 
 /// The objects, by their keys. Sorted maps: whatever is made of them comes in one order.
 #[derive(Debug, Default)]
 pub struct World {
-    objects: BTreeMap<Key, Entry>,
+    objects: BTreeMap<Key, Arc<Entry>>,
     synced: bool,
 }
 
@@ -22,7 +25,7 @@ impl World {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Upsert(entry) => {
-                self.objects.insert(entry.key.clone(), *entry);
+                self.objects.insert(entry.key.clone(), entry);
             }
             Event::Delete(key) => {
                 self.objects.remove(&key);
@@ -60,6 +63,15 @@ impl World {
         })
     }
 
+    /// One Pod.
+    pub fn pod(&self, namespace: Label, name: String) -> Option<&Pod> {
+        let key = Key { kind: Known::Pod.as_str(), namespace: Some(namespace), name };
+        match &self.objects.get(&key)?.object {
+            Object::Pod(pod) => Some(pod),
+            _ => None,
+        }
+    }
+
     /// The HTTPRoutes, with their keys and where they were written.
     pub fn routes(&self) -> impl Iterator<Item = (&Key, &Origin, &HttpRoute)> {
         self.objects.values().filter_map(|entry| match &entry.object {
@@ -89,7 +101,7 @@ pub(crate) mod tests {
         let mut world = World::default();
         for text in objects {
             match crate::object::parse(&yaml(text), &origin()) {
-                Parsed::Good(entry, _) => world.apply(Event::Upsert(entry)),
+                Parsed::Good(entry, _) => world.apply(Event::Upsert(entry.into())),
                 other => panic!("{text}: {other:?}"),
             }
         }

@@ -3,7 +3,7 @@
 use prometheus::core::{Collector, GenericCounter, GenericGauge};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, Result,
 };
 
@@ -59,6 +59,14 @@ pub fn int_gauge(r: &Registry, name: &str, help: &str) -> Result<IntGauge> {
 /// As [`counter`].
 pub fn gauges(r: &Registry, name: &str, help: &str, by: &[&str]) -> Result<IntGaugeVec> {
     register(r, IntGaugeVec::new(Opts::new(name, help), by))
+}
+
+/// Gauges of fractions by label, registered.
+///
+/// # Errors
+/// As [`counter`].
+pub fn float_gauges(r: &Registry, name: &str, help: &str, by: &[&str]) -> Result<GaugeVec> {
+    register(r, GaugeVec::new(Opts::new(name, help), by))
 }
 
 /// A histogram with these upper bounds, registered.

@@ -106,7 +106,8 @@ pub struct Args {
     )]
     pub control_plane: String,
 
-    /// File with the join token of `pillion token`; read again for every connection.
+    /// File with the join token of `pillion token`, or in a Kubernetes cluster with the token of the
+    /// pod's service account; read again for every connection.
     #[arg(
         long,
         env = "PILLION_TOKEN_FILE",
@@ -115,15 +116,15 @@ pub struct Args {
     )]
     pub token_file: PathBuf,
 
-    /// File with the trust bundle (PEM) that the control plane's certificate must chain to
-    /// [default: the root that the join token names]
+    /// The trust bundle that the control plane's certificate must chain to: a file, or the PEM
+    /// itself [default: the root that the join token names]
     #[arg(
         long,
         env = "PILLION_TRUST_BUNDLE",
-        value_name = "FILE",
+        value_name = "FILE|PEM",
         help_heading = "Control plane and identity"
     )]
-    pub trust_bundle: Option<PathBuf>,
+    pub trust_bundle: Option<String>,
 
     /// The mesh's SPIFFE trust domain.
     #[arg(

@@ -202,7 +202,7 @@ impl Config {
             control_plane: ControlPlane {
                 address: host_and_port(args.control_plane)?,
                 trust_bundle: match args.trust_bundle {
-                    Some(file) => Some(read_bundle(file, &trust_domain)?),
+                    Some(given) => Some(read_bundle(given, &trust_domain)?),
                     None => None,
                 },
                 token_file: args.token_file,
@@ -271,12 +271,17 @@ fn read_token(file: &PathBuf) -> Result<Label, ConfigError> {
     Ok(pin.service_account.namespace().clone())
 }
 
-fn read_bundle(file: PathBuf, domain: &TrustDomain) -> Result<TrustBundle, ConfigError> {
-    let pem = match std::fs::read(&file) {
-        Ok(pem) => pem,
-        Err(source) => {
-            return Err(ConfigError::Unreadable { setting: "--trust-bundle", file, source });
-        }
+/// What is given is the bundle itself where it begins like one, else its file.
+fn read_bundle(given: String, domain: &TrustDomain) -> Result<TrustBundle, ConfigError> {
+    let (pem, file) = if given.trim_start().starts_with("-----BEGIN") {
+        (given.into_bytes(), "the given PEM".into())
+    } else {
+        let file = PathBuf::from(given);
+        let unreadable = |source| {
+            let file = file.clone();
+            ConfigError::Unreadable { setting: "--trust-bundle", file, source }
+        };
+        (std::fs::read(&file).map_err(unreadable)?, file)
     };
     match Roots::from_pem(&pem) {
         Ok(roots) => Ok(TrustBundle::of(domain.clone(), roots)),

@@ -16,10 +16,12 @@
     clippy::missing_panics_doc
 )]
 
+pub mod apiserver;
 pub mod app;
 pub mod bins;
 pub mod body;
 pub mod client;
+pub mod cluster;
 pub mod envoy;
 pub mod frames;
 pub mod grpc;

@@ -41,6 +41,8 @@ pub struct Options {
     pub certificate_lifetime: Option<&'static str>,
     /// The objects that are there from the start: file name and text.
     pub objects: Vec<(&'static str, String)>,
+    /// The kubeconfig of the API server that objects come from, instead of the directory.
+    pub kubeconfig: Option<PathBuf>,
     /// What the control plane is started under: a program and its arguments before the others.
     pub under: Vec<String>,
 }
@@ -197,8 +199,13 @@ pub(crate) async fn ready(admin: SocketAddr) -> Result<(), String> {
 fn start_control_plane(dir: impl AsRef<Path>, address: IpAddr, options: &Options) -> Process {
     let dir = dir.as_ref();
     let path = |part: &str| dir.join(part).to_str().unwrap().to_owned();
+    let source = match &options.kubeconfig {
+        Some(_) => ("--source", "kubernetes".to_owned()),
+        None => ("--config-dir", path("config")),
+    };
+    let kubeconfig = options.kubeconfig.iter().map(|file| ("KUBECONFIG", file.to_str().unwrap()));
     let args = [
-        ("--config-dir", path("config")),
+        source,
         ("--state-dir", path("state")),
         ("--address", SocketAddr::new(address, API_PORT).to_string()),
         ("--admin-address", SocketAddr::new(address, ADMIN_PORT).to_string()),
@@ -207,8 +214,9 @@ fn start_control_plane(dir: impl AsRef<Path>, address: IpAddr, options: &Options
     ];
     let args = args.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
     let own = bins().control_plane.to_str().unwrap().to_owned();
+    let environment: Vec<(&str, &str)> = kubeconfig.collect();
     let words: Vec<String> = options.under.iter().cloned().chain([own]).chain(args).collect();
-    Process::start("control-plane", &dir.join("logs"), Path::new(&words[0]), &words[1..], &[])
+    Process::start("control-plane", &dir.join("logs"), Path::new(&words[0]), &words[1..], &environment)
 }
 
 /// How long a lease of a killed sidecar may live on: "gone within seconds".

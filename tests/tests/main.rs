@@ -16,6 +16,7 @@ mod http;
 mod http_edges;
 mod http_wrong;
 mod invariants;
+mod kubernetes;
 mod machine;
 mod manifests;
 mod mtls;

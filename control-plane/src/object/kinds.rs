@@ -86,7 +86,7 @@ impl Known {
     }
 
     /// The apiVersions that it is read in; all of them have the same shape.
-    const fn api_versions(self) -> &'static [&'static str] {
+    pub(crate) const fn api_versions(self) -> &'static [&'static str] {
         match self {
             Self::EndpointSlice => &["discovery.k8s.io/v1"],
             Self::HttpRoute => {
@@ -94,6 +94,34 @@ impl Known {
             }
             _ => &["v1"],
         }
+    }
+
+    /// The path of all its objects at an API server, in one of its versions.
+    pub(crate) fn collection(self, version: usize) -> String {
+        let version = self.api_versions()[version];
+        let root = if group(version).is_empty() { "api" } else { "apis" };
+        format!("/{root}/{version}/{}", self.plural())
+    }
+
+    const fn plural(self) -> &'static str {
+        match self {
+            Self::Service => "services",
+            Self::EndpointSlice => "endpointslices",
+            Self::Pod => "pods",
+            Self::ServiceAccount => "serviceaccounts",
+            Self::Namespace => "namespaces",
+            Self::HttpRoute => "httproutes",
+        }
+    }
+
+    /// Whether an API server has the kind only when its CRD is installed.
+    pub(crate) const fn is_optional(self) -> bool {
+        matches!(self, Self::HttpRoute)
+    }
+
+    /// Whether nothing but the metadata of its objects is of interest.
+    pub(crate) const fn is_metadata_only(self) -> bool {
+        matches!(self, Self::ServiceAccount)
     }
 
     /// Whether objects of the kind belong to the cluster, not to a namespace.

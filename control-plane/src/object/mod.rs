@@ -17,7 +17,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::problem::{Cause, Fault, Origin};
-use kinds::{Known, Standing};
+pub(crate) use kinds::Known;
+use kinds::Standing;
 
 /// What tells one object from all others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

@@ -28,11 +28,14 @@ pub struct Pod {
     pub namespace: Label,
     /// Its name.
     pub name: String,
+    /// What tells it from another pod of its name; empty where the object has none.
+    pub uid: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its service account, `default` where the object names none.
     pub service_account: String,
-    /// Its addresses; none before it runs.
+    /// Its addresses; none before it runs, after it has ended (they may be another pod's by now),
+    /// and where it has those of its node.
     pub addresses: Vec<IpAddr>,
     /// Whether it takes traffic.
     pub ready: bool,
@@ -58,7 +61,8 @@ pub(crate) fn parse(value: &Value) -> Outcome<Pod> {
         namespace,
         name: metadata.name.unwrap_or_default(),
         labels: metadata.labels.unwrap_or_default(),
-        addresses: addresses(&status).map_err(|fault| vec![fault])?,
+        uid: metadata.uid.unwrap_or_default(),
+        addresses: addresses(&spec, &status).map_err(|fault| vec![fault])?,
         ready: metadata.deletion_timestamp.is_none() && is_ready(&status),
         named_ports: named_ports(&spec),
         sidecar: sidecar(&annotations).map_err(|fault| vec![fault])?,
@@ -67,7 +71,11 @@ pub(crate) fn parse(value: &Value) -> Outcome<Pod> {
     Ok((pod, Vec::new()))
 }
 
-fn addresses(status: &PodStatus) -> Result<Vec<IpAddr>, Fault> {
+fn addresses(spec: &PodSpec, status: &PodStatus) -> Result<Vec<IpAddr>, Fault> {
+    let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    if ended || spec.host_network == Some(true) {
+        return Ok(Vec::new());
+    }
     let several = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str());
     let mut addresses = Vec::new();
     for text in status.pod_ip.as_deref().into_iter().chain(several).filter(|ip| !ip.is_empty()) {
@@ -187,5 +195,13 @@ mod tests {
         assert_eq!(pod.named_ports["web"], 8080);
         assert_eq!(pod.service_account, "default");
         assert!(refused(&text("", "podIP: here"))[0].contains("status.podIP"));
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_has_no_address() {
+        for phase in ["Succeeded", "Failed"] {
+            let status = format!("phase: {phase}, podIP: 10.0.0.1");
+            assert!(pod("", &status).addresses.is_empty(), "{phase}");
+        }
     }
 }

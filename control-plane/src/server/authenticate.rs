@@ -13,6 +13,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::Peer;
+use crate::cluster::tokens::{ReviewError, TokenReviews};
 
 /// How often a failure of one address is logged.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -22,9 +23,17 @@ const MOST_ADDRESSES: usize = 4096;
 
 /// Tells who is at the other end of a stream.
 pub struct Authenticator {
-    tokens: TokenVerifier,
+    tokens: Tokens,
     trust_domain: TrustDomain,
     logged: Mutex<HashMap<IpAddr, Instant>>,
+}
+
+/// Whose tokens are believed.
+pub enum Tokens {
+    /// Join tokens that this control plane signed.
+    Join(TokenVerifier),
+    /// Tokens of service accounts that an API server reviews.
+    Reviewed(TokenReviews),
 }
 
 /// Who a sidecar proved to be.
@@ -39,38 +48,49 @@ pub(super) struct Proved {
 /// Why nobody is believed to be at the other end.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("neither a client certificate nor a join token (authorization: Bearer TOKEN) was sent")]
+    #[error("neither a client certificate nor a token (authorization: Bearer TOKEN) was sent")]
     Nothing,
     #[error("the authorization is no Bearer token")]
     Scheme,
     #[error("the join token is not accepted: {0}")]
     Token(#[from] TokenError),
-    #[error("the join token names nobody of this mesh: {0}")]
+    #[error("{0}")]
+    Review(#[from] ReviewError),
+    #[error("the token names nobody of this mesh: {0}")]
     Account(#[from] SpiffeIdError),
     #[error("the identity {0} names no namespace and service account of {1}")]
     Foreign(SpiffeId, TrustDomain),
 }
 
 impl Authenticator {
-    /// Believes join tokens of this verifier, and certificates that the TLS handshake checked.
-    pub fn new(tokens: TokenVerifier, trust_domain: TrustDomain) -> Self {
+    /// Believes these tokens, and certificates that the TLS handshake checked.
+    pub fn new(tokens: Tokens, trust_domain: TrustDomain) -> Self {
         Self { tokens, trust_domain, logged: Mutex::default() }
     }
 
     /// The identity of a new stream: that of the client certificate, else that of the token.
-    pub(super) fn identify(&self, peer: &Peer, metadata: &MetadataMap) -> Result<Proved, Status> {
-        self.prove(peer, metadata).map_err(|refused| {
+    pub(super) async fn identify(
+        &self,
+        peer: &Peer,
+        metadata: &MetadataMap,
+    ) -> Result<Proved, Status> {
+        self.prove(peer, metadata).await.map_err(|refused| {
             if self.is_news(peer.address.ip()) {
                 tracing::warn!(peer = %peer.address, reason = %refused, "a sidecar is not let in");
             }
-            Status::unauthenticated(refused.to_string())
+            match &refused {
+                Refused::Review(ReviewError::Unavailable(_)) => {
+                    Status::unavailable(refused.to_string())
+                }
+                _ => Status::unauthenticated(refused.to_string()),
+            }
         })
     }
 
-    fn prove(&self, peer: &Peer, metadata: &MetadataMap) -> Result<Proved, Refused> {
+    async fn prove(&self, peer: &Peer, metadata: &MetadataMap) -> Result<Proved, Refused> {
         let identity = match &peer.identity {
             Some(identity) => identity.clone(),
-            None => self.token_identity(metadata)?,
+            None => self.token_identity(peer, metadata).await?,
         };
         let foreign = || Refused::Foreign(identity.clone(), self.trust_domain.clone());
         if identity.trust_domain() != &self.trust_domain || identity.service_account().is_none() {
@@ -80,14 +100,24 @@ impl Authenticator {
         Ok(Proved { namespace: namespace.ok_or_else(foreign)?, identity })
     }
 
-    fn token_identity(&self, metadata: &MetadataMap) -> Result<SpiffeId, Refused> {
+    async fn token_identity(
+        &self,
+        peer: &Peer,
+        metadata: &MetadataMap,
+    ) -> Result<SpiffeId, Refused> {
         let header = metadata.get("authorization").ok_or(Refused::Nothing)?;
         let text = header.to_str().map_err(|_| Refused::Scheme)?;
         let (scheme, token) = text.split_once(' ').ok_or(Refused::Scheme)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Refused::Scheme);
         }
-        let account = self.tokens.verify(token.trim(), SystemTime::now())?;
+        let account = match &self.tokens {
+            Tokens::Join(verifier) => verifier.verify(token.trim(), SystemTime::now())?,
+            Tokens::Reviewed(reviews) => {
+                let address = peer.address.ip().to_canonical();
+                reviews.verify(token.trim(), address).await?
+            }
+        };
         Ok(account.spiffe_id(&self.trust_domain)?)
     }
 

@@ -9,7 +9,7 @@ mod session;
 mod stream;
 
 pub use api::{Connections, Peer};
-pub use authenticate::Authenticator;
+pub use authenticate::{Authenticator, Tokens};
 pub use certificates::Certificates;
 pub use own::{OwnError, OwnIdentity};
 pub use stream::Streams;

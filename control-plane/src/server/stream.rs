@@ -58,7 +58,8 @@ impl proto::mesh_server::Mesh for Streams {
     ) -> Result<Response<Self::SyncStream>, Status> {
         let peer = request.extensions().get::<Peer>();
         let peer = peer.ok_or_else(|| Status::internal("the connection's peer is not known"))?;
-        let proved = self.authenticator.identify(peer, request.metadata())?;
+        let (peer, metadata) = (peer.clone(), request.metadata().clone());
+        let proved = self.authenticator.identify(&peer, &metadata).await?;
         let (answers, receiver) = mpsc::channel(PENDING);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let stream = Stream { id, proved, answers, shared: self.clone() };

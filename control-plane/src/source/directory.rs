@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::document::{self, Contents};
@@ -26,7 +27,7 @@ pub struct Directory {
     unrest: HashMap<PathBuf, Unrest>,
     /// What is in force, and the file that it comes from: of two with the same object, the one
     /// that was there first.
-    objects: BTreeMap<Key, (PathBuf, Entry)>,
+    objects: BTreeMap<Key, (PathBuf, Arc<Entry>)>,
     /// The problems that the last batch told of.
     told: Vec<Problem>,
     /// Whether [`Event::Synced`] has been told.
@@ -38,7 +39,7 @@ pub struct Directory {
 struct File {
     stamp: Option<Stamp>,
     /// Its objects, with the last good state of those that are broken now.
-    entries: BTreeMap<Key, Entry>,
+    entries: BTreeMap<Key, Arc<Entry>>,
     problems: Vec<Problem>,
 }
 
@@ -199,7 +200,7 @@ impl Directory {
             .collect();
         for (key, (_, entry)) in &next {
             if self.objects.get(key).is_none_or(|(_, before)| before != entry) {
-                events.push(Event::Upsert(Box::new(entry.clone())));
+                events.push(Event::Upsert(Arc::clone(entry)));
             }
         }
         self.objects = next;
@@ -237,8 +238,8 @@ impl File {
     /// What the file says now, and of what is broken in it, what it said `before`.
     fn new(stamp: Stamp, contents: Contents, before: Option<&Self>) -> Self {
         let Contents { entries, refused, incomplete, problems } = contents;
-        let mut entries: BTreeMap<Key, Entry> =
-            entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+        let mut entries: BTreeMap<Key, Arc<Entry>> =
+            entries.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))).collect();
         for (key, entry) in before.iter().flat_map(|before| &before.entries) {
             if (incomplete || refused.contains(key)) && !entries.contains_key(key) {
                 entries.insert(key.clone(), entry.clone());

@@ -1,10 +1,14 @@
-//! Where objects come from: a directory of the documents that one would give to `kubectl apply`.
+//! Where objects come from: a directory of the documents that one would give to `kubectl apply`, or
+//! the API server that they were given to.
 
 pub mod directory;
 mod document;
+pub mod kubernetes;
 mod listing;
 mod touch;
 pub mod watch;
+
+use std::sync::Arc;
 
 use crate::object::{Entry, Key};
 use crate::problem::Problem;
@@ -13,7 +17,7 @@ use crate::problem::Problem;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// An object is new, or has changed.
-    Upsert(Box<Entry>),
+    Upsert(Arc<Entry>),
     /// An object is gone.
     Delete(Key),
     /// Everything that was there at the start has been told: from now on, what was not told of

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use model::name::{Label, ServiceName};
 use model::service::{Endpoint, MeshPeer, Target};
-use model::spiffe::{SpiffeId, TrustDomain};
+use model::spiffe::SpiffeId;
 
-use super::Registered;
+use super::{Registered, Settings};
 use crate::object::pod::Pod;
 use crate::object::service::{Addresses, Port, Service, TargetPort};
 use crate::object::slice::{Slice, SliceEndpoint, State};
@@ -37,9 +37,9 @@ pub(super) struct At {
 pub(super) fn collect(
     world: &World,
     registered: &Registered<'_>,
-    trust_domain: &TrustDomain,
+    settings: &Settings,
 ) -> (Behind, BTreeMap<IpAddr, At>) {
-    let view = View::new(world, registered, trust_domain);
+    let view = View::new(world, registered, settings);
     let mut behind = Behind::new();
     for service in world.services().filter(|service| service.addresses != Addresses::External) {
         let mut found = view.of_objects(service);
@@ -93,19 +93,16 @@ fn add_lease(found: &mut Vec<Candidate>, lease: &Lease, targets: Vec<Target>) {
 
 /// The objects, indexed as endpoints are looked for.
 struct View<'w> {
-    trust_domain: &'w TrustDomain,
+    settings: &'w Settings,
     registered: &'w Registered<'w>,
+    /// By name, as the world has them.
     pods_in: HashMap<&'w Label, Vec<&'w Pod>>,
     pods_at: HashMap<IpAddr, Vec<&'w Pod>>,
     slices: HashMap<&'w ServiceName, Vec<&'w Slice>>,
 }
 
 impl<'w> View<'w> {
-    fn new(
-        world: &'w World,
-        registered: &'w Registered<'w>,
-        trust_domain: &'w TrustDomain,
-    ) -> Self {
+    fn new(world: &'w World, registered: &'w Registered<'w>, settings: &'w Settings) -> Self {
         let mut pods_in: HashMap<_, Vec<_>> = HashMap::new();
         let mut pods_at: HashMap<_, Vec<_>> = HashMap::new();
         for pod in world.pods() {
@@ -118,7 +115,7 @@ impl<'w> View<'w> {
                 slices.entry(service).or_default().push(slice);
             }
         }
-        Self { trust_domain, registered, pods_in, pods_at, slices }
+        Self { settings, registered, pods_in, pods_at, slices }
     }
 
     /// EndpointSlices count where there are any; else, for a directory has no controller that
@@ -134,7 +131,7 @@ impl<'w> View<'w> {
         let mut found: Vec<Candidate> = Vec::new();
         for slice in slices {
             let targets = slice_targets(service, slice);
-            for written in &slice.endpoints {
+            for written in slice.endpoints.iter().filter(|written| self.knows(service, written)) {
                 let same = |c: &&mut Candidate| c.endpoint.address == written.address;
                 match found.iter_mut().find(same) {
                     Some(candidate) => merge(&mut candidate.endpoint.targets, &targets),
@@ -143,6 +140,15 @@ impl<'w> View<'w> {
             }
         }
         found
+    }
+
+    /// Whether all is known of an endpoint that must be for it to be used.
+    fn knows(&self, service: &Service, written: &SliceEndpoint) -> bool {
+        let Some(name) = written.pod.as_ref().filter(|_| self.settings.wait_for_pods) else {
+            return true;
+        };
+        let pods = self.pods_in.get(&service.name.namespace);
+        pods.is_some_and(|pods| pods.binary_search_by(|pod| pod.name.cmp(name)).is_ok())
     }
 
     fn of_slice(
@@ -223,7 +229,7 @@ impl<'w> View<'w> {
         let pod = pod?;
         let (port, protocol) = pod.sidecar?;
         let identity =
-            SpiffeId::workload(self.trust_domain, &pod.namespace, &pod.service_account).ok()?;
+            SpiffeId::workload(&self.settings.trust_domain, &pod.namespace, &pod.service_account).ok()?;
         Some(MeshPeer { port, identity, protocol })
     }
 }

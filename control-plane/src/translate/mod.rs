@@ -29,6 +29,9 @@ pub struct Settings {
     pub trust_domain: TrustDomain,
     /// Where ClusterIPs come from that no object writes.
     pub service_range: Range,
+    /// Whether an EndpointSlice's endpoint is left out until the pod that it names is known. In a
+    /// cluster the two are told one by one, and only the pod says that it has a sidecar.
+    pub wait_for_pods: bool,
 }
 
 /// Everything that sidecars are told, each thing under its name.
@@ -58,7 +61,7 @@ pub struct ScopedRoutes {
 /// Translates all there is.
 pub fn translate(world: &World, leases: &[&Lease], settings: &Settings) -> Translation {
     let registered = Registered::new(leases);
-    let (behind, workloads) = endpoints::collect(world, &registered, &settings.trust_domain);
+    let (behind, workloads) = endpoints::collect(world, &registered, settings);
     let (services, mut problems) = services::translate(world, &registered, &behind, settings);
     let (routes, unresolved) = routes::translate(world, &services);
     let inbound = inbound::translate(leases, &behind, &services);

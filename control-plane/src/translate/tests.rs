@@ -9,6 +9,7 @@ fn settings() -> Settings {
     Settings {
         trust_domain: "cluster.local".parse().unwrap(),
         service_range: "10.96.0.0/12".parse().unwrap(),
+        wait_for_pods: false,
     }
 }
 

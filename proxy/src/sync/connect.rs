@@ -2,6 +2,7 @@
 //! bundle, by the root that the join token names, or by what an earlier certificate brought.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use certs::TokenPin;
 use hyper_util::rt::TokioIo;
 use model::spiffe::SpiffeId;
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
@@ -45,6 +46,9 @@ pub(super) enum ConnectError {
     /// The token is none, or its time is over.
     #[error("the join token is no use: {0}")]
     Token(#[from] certs::TokenError),
+    /// It is no join token, and nothing else says how the control plane proves itself.
+    #[error("the token names no root of the mesh: --trust-bundle must be given")]
+    NoRoot,
     /// Not reached.
     #[error("cannot connect to the control plane {address}: {source}")]
     Tcp {
@@ -89,7 +93,8 @@ pub(super) async fn open(
             (first_contact(settings, &token)?, Some(token))
         }
     };
-    let io = timeout(TIMEOUT, handshake(&settings.address, config)).await.unwrap_or_else(|_| {
+    let own = &mesh.config.addresses;
+    let io = timeout(TIMEOUT, handshake(&settings.address, own, config)).await.unwrap_or_else(|_| {
         let source = io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {TIMEOUT:?}"));
         Err(ConnectError::Tcp { address: settings.address.clone(), source })
     })?;
@@ -113,19 +118,48 @@ fn first_contact(settings: &ControlPlane, token: &str) -> Result<Arc<ClientConfi
     let id = SpiffeId::control_plane(&settings.trust_domain);
     Ok(match &settings.trust_bundle {
         Some(bundle) => certs::bundle_client_config(bundle.clone(), id, &[ALPN]),
-        None => certs::pinned_client_config(TokenPin::read(token)?.root_sha256, id, &[ALPN]),
+        None => {
+            let root = TokenPin::read(token)?.root_sha256.ok_or(ConnectError::NoRoot)?;
+            certs::pinned_client_config(root, id, &[ALPN])
+        }
     })
 }
 
 async fn handshake(
     address: &str,
+    own: &[IpAddr],
     config: Arc<ClientConfig>,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, ConnectError> {
     let tcp_error = |source| ConnectError::Tcp { address: address.into(), source };
-    let socket = TcpStream::connect(address).await.map_err(tcp_error)?;
+    let socket = connect(address, own).await.map_err(tcp_error)?;
     socket.set_nodelay(true).map_err(tcp_error)?;
     TlsConnector::from(config).connect(certs::server_name(), socket).await.map_err(|error| {
         let reason = certs::classify(&error).to_string();
         ConnectError::Tls { address: address.into(), reason }
     })
+}
+
+/// Connects to the first address of the name that answers, from the workload's own address of the
+/// same version: that is where the control plane expects the workload. Where that is not possible,
+/// as from one on loopback to another host, the system chooses.
+async fn connect(address: &str, own: &[IpAddr]) -> io::Result<TcpStream> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for peer in tokio::net::lookup_host(address).await? {
+        let own = own.iter().find(|own| own.is_ipv4() == peer.is_ipv4());
+        match connect_from(own, peer).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+async fn connect_from(own: Option<&IpAddr>, peer: SocketAddr) -> io::Result<TcpStream> {
+    let both_local = own.is_none_or(|own| own.is_loopback() == peer.ip().is_loopback());
+    let Some(own) = own.filter(|_| both_local) else { return TcpStream::connect(peer).await };
+    let socket = if peer.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    match socket.bind(SocketAddr::new(*own, 0)) {
+        Ok(()) => socket.connect(peer).await,
+        Err(_) => TcpStream::connect(peer).await,
+    }
 }

@@ -1,0 +1,165 @@
+//! Who a sidecar is, by its pod's service-account token.
+//!
+//! The API server is asked (TokenReview), for our audience and never without one, and the answer
+//! must name it. A token outlives its pod by some seconds in the API server's cache, so the pod
+//! that it is bound to must be one that is watched, of this uid, and have the address that the
+//! sidecar comes from.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use certs::{MAX_TOKEN, ServiceAccount, ServiceAccountError};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::hub::{Input, KnownPod};
+
+/// How long the API server may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a pod may be unknown to us, or known without its address: a sidecar may start before
+/// the watch tells of it.
+const UNKNOWN: Duration = Duration::from_secs(5);
+
+/// How often the pod is looked for meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
+
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+
+/// Asks the API server whose tokens are.
+#[derive(Debug, Clone)]
+pub struct TokenReviews {
+    reviews: Api<TokenReview>,
+    audience: String,
+    hub: mpsc::UnboundedSender<Input>,
+}
+
+/// Why a token proves nobody.
+#[derive(Debug, thiserror::Error)]
+pub enum ReviewError {
+    /// Longer than tokens are.
+    #[error("the token is {0} bytes long; at most {MAX_TOKEN} are taken")]
+    TooLong(usize),
+    /// The API server cannot be asked: the sidecar should try again.
+    #[error("the API server does not review tokens now: {0}")]
+    Unavailable(String),
+    /// It is no token, or has expired, or is for another audience.
+    #[error("the API server does not accept the token for the audience {audience:?}: {reason}")]
+    NotAuthenticated {
+        /// The audience that it must be for.
+        audience: String,
+        /// What the API server says.
+        reason: String,
+    },
+    /// It is no service account's.
+    #[error(transparent)]
+    Account(#[from] ServiceAccountError),
+    /// It is bound to no pod.
+    #[error("the token of {0} is bound to no pod; a projected token is needed")]
+    Unbound(ServiceAccount),
+    /// The pod is not there, or another one has its name.
+    #[error("there is no pod {0} with the uid that the token names")]
+    NoPod(String),
+    /// The pod has other addresses.
+    #[error("the token is of pod {pod}, which has not the address {peer}")]
+    Address {
+        /// The pod.
+        pod: String,
+        /// Where the sidecar comes from.
+        peer: IpAddr,
+    },
+}
+
+/// The pod that a token is bound to.
+#[derive(Debug, PartialEq, Eq)]
+struct Bound {
+    account: ServiceAccount,
+    pod: String,
+    uid: String,
+}
+
+impl TokenReviews {
+    /// Takes tokens for this audience; the hub knows the pods.
+    pub fn new(client: Client, audience: String, hub: mpsc::UnboundedSender<Input>) -> Self {
+        Self { reviews: Api::all(client), audience, hub }
+    }
+
+    /// The service account whose token it is, for a sidecar that comes from `peer`.
+    pub(crate) async fn verify(
+        &self,
+        token: &str,
+        peer: IpAddr,
+    ) -> Result<ServiceAccount, ReviewError> {
+        let bound = self.review(token).await?;
+        let name = format!("{}/{}", bound.account.namespace(), bound.pod);
+        let deadline = Instant::now() + UNKNOWN;
+        loop {
+            match self.pod(&bound).await.filter(|pod| pod.uid == bound.uid) {
+                Some(pod) if pod.addresses.contains(&peer) => return Ok(bound.account),
+                Some(pod) if !pod.addresses.is_empty() => {
+                    return Err(ReviewError::Address { pod: name, peer });
+                }
+                _ if Instant::now() < deadline => sleep(LOOK).await,
+                _ => return Err(ReviewError::NoPod(name)),
+            }
+        }
+    }
+
+    async fn review(&self, token: &str) -> Result<Bound, ReviewError> {
+        if token.len() > MAX_TOKEN {
+            return Err(ReviewError::TooLong(token.len()));
+        }
+        let audiences = Some(vec![self.audience.clone()]);
+        let spec = TokenReviewSpec { token: token.into(), audiences };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let params = PostParams::default();
+        let asked = timeout(PATIENCE, self.reviews.create(&params, &review)).await;
+        match asked {
+            Ok(Ok(answer)) => self.judge(answer),
+            Ok(Err(error)) => Err(ReviewError::Unavailable(error.to_string())),
+            Err(_) => Err(ReviewError::Unavailable("no answer within 10 s".into())),
+        }
+    }
+
+    /// An API server that knows no audiences leaves them out of its answer: then the token may be
+    /// anybody's for anything.
+    fn judge(&self, answer: TokenReview) -> Result<Bound, ReviewError> {
+        let status = answer.status.unwrap_or_default();
+        let refuse = |reason: String| ReviewError::NotAuthenticated {
+            audience: self.audience.clone(),
+            reason,
+        };
+        if status.authenticated != Some(true) {
+            return Err(refuse(status.error.unwrap_or_else(|| "it says no reason".into())));
+        }
+        if !status.audiences.unwrap_or_default().contains(&self.audience) {
+            return Err(refuse("its answer does not name the audience".into()));
+        }
+        bound(status.user.unwrap_or_default())
+    }
+
+    async fn pod(&self, bound: &Bound) -> Option<KnownPod> {
+        let (found, answer) = oneshot::channel();
+        let namespace = bound.account.namespace().clone();
+        let question = Input::FindPod { namespace, name: bound.pod.clone(), found };
+        self.hub.send(question).ok()?;
+        answer.await.ok()?
+    }
+}
+
+fn bound(user: UserInfo) -> Result<Bound, ReviewError> {
+    let account: ServiceAccount = user.username.unwrap_or_default().parse()?;
+    let mut extra = user.extra.unwrap_or_default();
+    let mut one = |name: &str| match extra.remove(name).unwrap_or_default().as_slice() {
+        [one] if !one.is_empty() => Some(one.clone()),
+        _ => None,
+    };
+    match (one(POD_NAME), one(POD_UID)) {
+        (Some(pod), Some(uid)) => Ok(Bound { account, pod, uid }),
+        _ => Err(ReviewError::Unbound(account)),
+    }
+}

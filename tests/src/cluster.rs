@@ -1,0 +1,118 @@
+//! A mesh whose objects come from an API server, and whose sidecars prove themselves by their
+//! pods' tokens.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::apiserver::{ApiServer, Token};
+use crate::app::App;
+use crate::kept::Kept;
+use crate::mesh::{Mesh, Options};
+use crate::pod::{APP_PORT, Pod, PodBuilder};
+
+/// The audience of tokens for the control plane.
+pub const AUDIENCE: &str = "pillion.dev";
+
+/// An API server with a mesh on it.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The control plane, and addresses for pods.
+    pub mesh: Mesh,
+    /// The API server.
+    pub api: ApiServer,
+    dir: Kept,
+}
+
+impl Cluster {
+    /// Starts both, and waits until the control plane is ready.
+    pub async fn start() -> Self {
+        Self::on(ApiServer::start().await).await
+    }
+
+    /// Starts a control plane on an API server that has the Gateway API's CRDs.
+    pub async fn on(api: ApiServer) -> Self {
+        api.install_gateway_api();
+        for namespace in ["pillion-system", "shop"] {
+            api.namespace(namespace, &json!({}));
+        }
+        let dir = Kept::new("pillion-cluster-");
+        let kubeconfig = Some(api.kubeconfig(dir.path()));
+        let mesh = Mesh::with(Options { kubeconfig, ..Options::default() }).await;
+        Self { mesh, api, dir }
+    }
+
+    /// Puts a Service `NAMESPACE/NAME` with port 80 in place, without endpoints.
+    pub fn service(&self, name: &str) {
+        let (namespace, name) = name.split_once('/').expect("NAMESPACE/NAME");
+        self.api.put(&json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"ports": [{"name": "main", "port": 80, "targetPort": APP_PORT}],
+                     "selector": {"app": name}},
+        }));
+    }
+
+    /// Puts the EndpointSlice of a Service in place, with these pods.
+    pub fn endpoints(&self, service: &str, pods: &[&Pod]) {
+        let (namespace, name) = service.split_once('/').expect("NAMESPACE/NAME");
+        let endpoint = |pod: &&Pod| {
+            json!({"addresses": [pod.address()], "conditions": {"ready": true},
+                   "targetRef": {"kind": "Pod", "name": pod.name(), "namespace": namespace}})
+        };
+        let endpoints: Vec<Value> = pods.iter().map(endpoint).collect();
+        self.api.put(&json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": format!("{name}-1"), "namespace": namespace,
+                         "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"name": "main", "port": APP_PORT, "protocol": "TCP"}],
+            "endpoints": endpoints,
+        }));
+    }
+
+    /// The object of a running pod `NAMESPACE/NAME` that has a sidecar. Gives its uid.
+    pub fn pod_object(&self, name: &str, address: IpAddr) -> String {
+        let (namespace, name) = name.split_once('/').expect("NAMESPACE/NAME");
+        let account = name.split('-').next().unwrap();
+        let pod = self.api.put(&json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace, "labels": {"app": account},
+                         "annotations": {"pillion.dev/sidecar": "enabled"}},
+            "spec": {"serviceAccountName": account, "containers": [{"name": "app"}]},
+            "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
+                       "conditions": [{"type": "Ready", "status": "True"}]},
+        }));
+        pod["metadata"]["uid"].as_str().unwrap().to_owned()
+    }
+
+    /// The file of a token.
+    pub fn token_file(&self, name: &str, token: Token) -> PathBuf {
+        let file = self.dir.path().join(format!("{name}.token"));
+        std::fs::write(&file, self.api.token(token)).unwrap();
+        file
+    }
+
+    /// A pod `NAMESPACE/NAME-SUFFIX` of service account NAME, with its object and its token; to be
+    /// described further and started.
+    pub fn pod(&self, name: &str) -> PodBuilder<'_> {
+        let address = self.mesh.free_address();
+        let uid = self.pod_object(name, address);
+        let (namespace, pod) = name.split_once('/').expect("NAMESPACE/NAME");
+        let account = pod.split('-').next().unwrap();
+        let token = Token::new(namespace, account, AUDIENCE).bound_to(pod, &uid);
+        let token = self.token_file(pod, token);
+        self.mesh.pod(name).address(address).unregistered().without_token().flags([
+            "--token-file",
+            token.to_str().unwrap(),
+            "--trust-bundle",
+            self.mesh.bundle().to_str().unwrap(),
+        ])
+    }
+
+    /// A running pod with an application.
+    pub async fn server(&self, name: &str) -> Pod {
+        self.pod(name).app(App::http()).start().await
+    }
+}
