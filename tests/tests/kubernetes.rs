@@ -77,6 +77,7 @@ async fn assert_undisturbed(trouble: impl AsyncFnOnce(&Shop)) {
     let load = Load::get(shop.web.proxy(), API, 100);
     trouble(&shop).await;
     shop.assert_follows().await;
+    load.run_for(50).await;
     load.stop().await.assert_clean(50);
 }
 
