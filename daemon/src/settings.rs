@@ -62,10 +62,10 @@ pub const VARIABLES: &[&str] = &[
 
 /// An environment variable with our prefix that no flag stands for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown environment variable {name}{}", nearest.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
+#[error("unknown environment variable {name}{}", nearest.map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
 pub struct UnknownVariable {
     name: String,
-    nearest: Option<String>,
+    nearest: Option<&'static str>,
 }
 
 /// Reads the settings `A` from `args` (the program's name first) and the environment.
@@ -107,7 +107,7 @@ fn check_variables(given: impl Iterator<Item = String>) -> Result<(), UnknownVar
     let ours = |name: &String| name.starts_with(PREFIX) && !is_service_link(name);
     for name in given.filter(ours) {
         if !VARIABLES.contains(&name.as_str()) {
-            let nearest = nearest(&name);
+            let nearest = nearest(&name, VARIABLES.iter().copied());
             return Err(UnknownVariable { name, nearest });
         }
     }
@@ -124,14 +124,18 @@ fn is_service_link(name: &str) -> bool {
         || name.split_once("_PORT_").is_some_and(|(_, rest)| protocol(rest))
 }
 
-/// The known name most like `name`, if any is near enough to be a slip of the pen.
-fn nearest(name: &str) -> Option<String> {
-    VARIABLES
-        .iter()
+/// The one of the `known` names that is most like `name`, if any is near enough to be a slip of the
+/// pen.
+pub fn nearest(
+    name: &str,
+    known: impl IntoIterator<Item = &'static str>,
+) -> Option<&'static str> {
+    known
+        .into_iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness > 0.85)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| (*candidate).to_string())
+        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]
