@@ -7,8 +7,13 @@ use serde_json::Value;
 /// What becomes of a pod.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// It gets a sidecar, by these operations (RFC 6902), in this order; each is an `add`.
-    Patched(Vec<Value>),
+    /// It gets a sidecar.
+    Patched {
+        /// How: operations of RFC 6902, in this order; each is an `add`.
+        operations: Vec<Value>,
+        /// What its maker should know.
+        warnings: Vec<String>,
+    },
     /// It stays as it is.
     Skipped(Skip),
     /// It asks for what cannot be; everything that is wrong with it.
