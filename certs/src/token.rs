@@ -66,6 +66,15 @@ pub enum TokenError {
     Expired(SystemTime),
 }
 
+/// What is read of a token without being able to check it: a join token's claims, or those of a
+/// service account's token, which names no root and has more than one audience.
+#[derive(Deserialize)]
+struct Shown {
+    sub: String,
+    exp: u64,
+    root: Option<Fingerprint>,
+}
+
 /// Makes join tokens, beside a running control plane.
 pub struct TokenSigner {
     key: EncodingKey,
@@ -77,11 +86,12 @@ pub struct TokenVerifier {
     key: DecodingKey,
 }
 
-/// What a sidecar reads in its own join token, without being able to check it.
+/// What a sidecar reads in its own token, without being able to check it: in a join token, or in
+/// the token of a Kubernetes service account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenPin {
-    /// The root by which the control plane proves itself.
-    pub root_sha256: Fingerprint,
+    /// The root by which the control plane proves itself; a service account's token names none.
+    pub root_sha256: Option<Fingerprint>,
     /// Whom the token stands for.
     pub service_account: ServiceAccount,
     /// When it ends.
@@ -150,7 +160,7 @@ impl TokenVerifier {
 impl TokenPin {
     /// Reads a token without checking its signature, which only the control plane can.
     pub fn read(token: &str) -> Result<Self, TokenError> {
-        let claims: Claims = dangerous::insecure_decode_claims(bounded(token)?)
+        let claims: Shown = dangerous::insecure_decode_claims(bounded(token)?)
             .map_err(|error| TokenError::Malformed(error.to_string()))?;
         let service_account = claims.sub.parse()?;
         Ok(Self { root_sha256: claims.root, service_account, expires: clock::system(claims.exp) })
@@ -226,10 +236,36 @@ mod tests {
         let verifier = TokenVerifier::open(dir.path()).unwrap();
         assert_eq!(verifier.verify(&format!("{token}\n"), now()).unwrap(), account());
         let pin = TokenPin::read(&format!(" {token}\n")).unwrap();
-        assert_eq!(pin.root_sha256, Fingerprint::of(&authority.roots()[0]));
+        assert_eq!(pin.root_sha256, Some(Fingerprint::of(&authority.roots()[0])));
         assert_eq!(pin.service_account, account());
         assert_eq!(pin.expires, now() + HOUR);
         assert_ne!(token, signer.mint(&account(), HOUR, now()).unwrap(), "jti differs");
+    }
+
+    /// As the API server makes it for the volume of a pod: two audiences, a key and claims of its own.
+    #[test]
+    fn a_service_accounts_token_is_read_and_names_no_root() {
+        let foreign = EncodingKey::from_secret(b"of the API server");
+        let token = |claims: &serde_json::Value| {
+            jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &foreign).unwrap()
+        };
+        let mut claims = serde_json::json!({
+            "aud": ["pillion.dev", "other"],
+            "exp": clock::seconds(now() + HOUR),
+            "iat": clock::seconds(now()),
+            "iss": "https://kubernetes.default.svc.cluster.local",
+            "kubernetes.io": {"namespace": "shop", "pod": {"name": "api-1", "uid": "u"}},
+            "sub": account().to_string(),
+        });
+        let pin = TokenPin::read(&token(&claims)).unwrap();
+        let expires = now() + HOUR;
+        assert_eq!(pin, TokenPin { root_sha256: None, service_account: account(), expires });
+        // Where a root is named, it must be one.
+        claims["root"] = "x".into();
+        assert!(matches!(TokenPin::read(&token(&claims)), Err(TokenError::Malformed(_))));
+        let (dir, _) = state();
+        let refused = TokenVerifier::open(dir.path()).unwrap().verify(&token(&claims), now());
+        assert!(matches!(refused, Err(TokenError::NotOurs)), "{refused:?}");
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub const VARIABLES: &[&str] = &[
     "PILLION_EXCLUDE_INBOUND_SUBNETS",
     "PILLION_EXCLUDE_OUTBOUND_PORTS",
     "PILLION_EXCLUDE_OUTBOUND_SUBNETS",
+    "PILLION_IMAGE_REGISTRY",
     "PILLION_INBOUND_PLAINTEXT",
     "PILLION_INBOUND_PORT",
     "PILLION_LOG_FORMAT",
@@ -45,6 +46,10 @@ pub const VARIABLES: &[&str] = &[
     "PILLION_NAMESPACE",
     "PILLION_OTLP_ENDPOINT",
     "PILLION_OUTBOUND_PORT",
+    "PILLION_PROXY_CPU_LIMIT",
+    "PILLION_PROXY_CPU_REQUEST",
+    "PILLION_PROXY_MEMORY_LIMIT",
+    "PILLION_PROXY_MEMORY_REQUEST",
     "PILLION_PROXY_UID",
     "PILLION_REDIRECTED",
     "PILLION_SERVICE",
@@ -52,9 +57,11 @@ pub const VARIABLES: &[&str] = &[
     "PILLION_SERVICE_CIDR",
     "PILLION_SERVICE_CLIENT_PORT",
     "PILLION_STATE_DIR",
+    "PILLION_TOKEN_AUDIENCE",
     "PILLION_TOKEN_FILE",
     "PILLION_TRACE_SAMPLE_RATIO",
     "PILLION_TRUST_BUNDLE",
+    "PILLION_TRUST_BUNDLE_FILE",
     "PILLION_TRUST_DOMAIN",
     "PILLION_TTL",
     "PILLION_WORKERS",
@@ -126,10 +133,7 @@ fn is_service_link(name: &str) -> bool {
 
 /// The one of the `known` names that is most like `name`, if any is near enough to be a slip of the
 /// pen.
-pub fn nearest(
-    name: &str,
-    known: impl IntoIterator<Item = &'static str>,
-) -> Option<&'static str> {
+pub fn nearest(name: &str, known: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
     known
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))

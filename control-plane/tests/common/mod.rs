@@ -286,7 +286,7 @@ fn trust_domain() -> TrustDomain {
 
 /// Without a certificate: the server is known by the root that the token names.
 pub(crate) fn pinned(token: &str) -> Arc<ClientConfig> {
-    let root = TokenPin::read(token).unwrap().root_sha256;
+    let root = TokenPin::read(token).unwrap().root_sha256.unwrap();
     certs::pinned_client_config(root, control_plane(), &[b"h2"])
 }
 

@@ -113,7 +113,11 @@ fn first_contact(settings: &ControlPlane, token: &str) -> Result<Arc<ClientConfi
     let id = SpiffeId::control_plane(&settings.trust_domain);
     Ok(match &settings.trust_bundle {
         Some(bundle) => certs::bundle_client_config(bundle.clone(), id, &[ALPN]),
-        None => certs::pinned_client_config(TokenPin::read(token)?.root_sha256, id, &[ALPN]),
+        None => {
+            let root = TokenPin::read(token)?.root_sha256;
+            let root = root.ok_or_else(|| ConfigError::NoRoot(settings.token_file.clone()))?;
+            certs::pinned_client_config(root, id, &[ALPN])
+        }
     })
 }
 
