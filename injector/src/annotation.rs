@@ -190,9 +190,8 @@ impl Reader<'_> {
     ) -> (Quantity, Option<Quantity>) {
         let (request_name, asked, standard_request) = request;
         let (limit_name, asked_limit, standard_limit) = limit;
-        let above = |request: &Quantity, limit: &Quantity| {
-            request.thousandths() > limit.thousandths()
-        };
+        let above =
+            |request: &Quantity, limit: &Quantity| request.thousandths() > limit.thousandths();
         match (asked, asked_limit, standard_limit) {
             (Some(request), Some(limit), _) => {
                 if above(&request, &limit) {
@@ -252,7 +251,9 @@ fn quantity(text: &str) -> Result<Quantity, String> {
 fn cpus(text: &str) -> Result<Quantity, String> {
     let cpus = quantity(text)?;
     if cpus.thousandths() > MOST_CPUS * 1000 {
-        return Err(format!("{text:?} is too many CPUs for a sidecar; it has {MOST_CPUS} workers at most"));
+        return Err(format!(
+            "{text:?} is too many CPUs for a sidecar; it has {MOST_CPUS} workers at most"
+        ));
     }
     Ok(cpus)
 }
@@ -276,7 +277,10 @@ mod tests {
     fn without_annotations_all_is_standard() {
         let wishes = read(&[("example.org/egress", "x")]).unwrap();
         let resources = Resources::standard();
-        assert_eq!(wishes, Wishes { rules: vec![], variables: vec![], resources, is_strict: false });
+        assert_eq!(
+            wishes,
+            Wishes { rules: vec![], variables: vec![], resources, is_strict: false }
+        );
     }
 
     #[test]
@@ -310,12 +314,20 @@ mod tests {
         let cases = [
             (SKIP_INBOUND_PORTS, "22,x", "`x` is no port from 1 to 65535"),
             (SKIP_OUTBOUND_PORTS, "0", "`0` is no port from 1 to 65535"),
-            (SKIP_INBOUND_SUBNETS, "10.0.0.1/8", "`10.0.0.1/8` has bits after its prefix; did you mean 10.0.0.0/8?"),
+            (
+                SKIP_INBOUND_SUBNETS,
+                "10.0.0.1/8",
+                "`10.0.0.1/8` has bits after its prefix; did you mean 10.0.0.0/8?",
+            ),
             (SKIP_OUTBOUND_SUBNETS, "here", "`here` is no address and no CIDR such as 10.0.0.0/8"),
             (INBOUND_PLAINTEXT, "Deny", "\"Deny\" is neither allow nor deny"),
             (EGRESS, "", "\"\" is neither allow nor deny"),
             (CPU_REQUEST, "fast", "\"fast\" is no amount such as 100m, 1.5 or 64Mi"),
-            (CPU_LIMIT, "257", "\"257\" is too many CPUs for a sidecar; it has 256 workers at most"),
+            (
+                CPU_LIMIT,
+                "257",
+                "\"257\" is too many CPUs for a sidecar; it has 256 workers at most",
+            ),
             (MEMORY_REQUEST, "0", "\"0\" is too small; the least is 1m"),
             (MEMORY_LIMIT, "64mi", "\"64mi\" is no amount such as 100m, 1.5 or 64Mi"),
             ("pillion.dev/egres", "deny", "unknown annotation; did you mean pillion.dev/egress?"),
@@ -327,7 +339,10 @@ mod tests {
         }
         for (name, value) in [(LOG_LEVEL, "info,=="), (DRAIN_TIMEOUT, "1d")] {
             let faults = read(&[(name, value)]).unwrap_err();
-            assert!(faults[0].starts_with(&format!("metadata.annotations[{name}]: {value:?} is no")), "{faults:?}");
+            assert!(
+                faults[0].starts_with(&format!("metadata.annotations[{name}]: {value:?} is no")),
+                "{faults:?}"
+            );
         }
         assert_eq!(read(&[(EGRESS, "x"), (DRAIN_TIMEOUT, "x")]).unwrap_err().len(), 2);
     }
@@ -356,7 +371,9 @@ mod tests {
         let faults = read(&[(MEMORY_REQUEST, "1Gi"), (MEMORY_LIMIT, "1G")]).unwrap_err();
         assert_eq!(
             faults,
-            [format!("metadata.annotations[{MEMORY_REQUEST}]: 1Gi is more than {MEMORY_LIMIT}, 1G")]
+            [format!(
+                "metadata.annotations[{MEMORY_REQUEST}]: 1Gi is more than {MEMORY_LIMIT}, 1G"
+            )]
         );
     }
 }

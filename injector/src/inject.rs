@@ -47,8 +47,10 @@ fn warnings(pod: &Pod, wishes: &Wishes) -> Vec<String> {
         return Vec::new();
     }
     let warning = |place| {
-        format!("{place}: the sidecar refuses it, for it refuses plaintext and lets only httpGet \
-                 probes without TLS through")
+        format!(
+            "{place}: the sidecar refuses it, for it refuses plaintext and lets only httpGet \
+                 probes without TLS through"
+        )
     };
     probe::refused(pod).into_iter().map(warning).collect()
 }

@@ -6,6 +6,7 @@
 //! `container` and `patch` write what is added.
 
 pub mod annotation;
+pub mod args;
 mod container;
 mod inject;
 mod outcome;

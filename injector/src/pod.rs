@@ -7,9 +7,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::annotation::{self, INJECT, SIDECAR};
-use crate::container::{
-    INIT, OWN_PORTS, PROXY, PROXY_UID, STATE_VOLUME, TOKEN_VOLUME,
-};
+use crate::container::{INIT, OWN_PORTS, PROXY, PROXY_UID, STATE_VOLUME, TOKEN_VOLUME};
 use crate::outcome::{Fault, Skip};
 
 /// The sidecars of the meshes that redirect as well: two redirections fight each other.

@@ -82,9 +82,8 @@ fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
     let number = match port {
         IntOrString::Int(number) => *number,
         IntOrString::String(name) => {
-            let named = |of: &&k8s_openapi::api::core::v1::ContainerPort| {
-                of.name.as_ref() == Some(name)
-            };
+            let named =
+                |of: &&k8s_openapi::api::core::v1::ContainerPort| of.name.as_ref() == Some(name);
             match container.ports.iter().flatten().find(named) {
                 Some(port) => port.container_port,
                 // The kubelet takes a number that is written as a text.

@@ -139,7 +139,9 @@ mod tests {
     #[test]
     fn texts_that_are_none() {
         let syntax = |text: &str| Err(QuantityError::Syntax(text.into()));
-        for text in ["", ".", "m", "1.2.3", "-1", "+1", "1 m", "1mi", "1K", "1e", "1e-3", "1e19", "ein"] {
+        for text in
+            ["", ".", "m", "1.2.3", "-1", "+1", "1 m", "1mi", "1K", "1e", "1e-3", "1e19", "ein"]
+        {
             assert_eq!(text.parse::<Quantity>(), syntax(text), "{text}");
         }
         for text in ["0", "0.0001", "0Mi", "0.1m"] {

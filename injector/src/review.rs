@@ -99,8 +99,7 @@ fn answer(request: &Request, settings: &Settings) -> Review {
     let (verdict, response) = match inject(&request.object, settings) {
         Outcome::Patched { operations, warnings } => {
             let patch = STANDARD.encode(json!(operations).to_string());
-            let mut response =
-                json!({"allowed": true, "patchType": "JSONPatch", "patch": patch});
+            let mut response = json!({"allowed": true, "patchType": "JSONPatch", "patch": patch});
             warn(&mut response, &pod, &warnings);
             (Verdict::Injected, response)
         }

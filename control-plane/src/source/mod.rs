@@ -1,7 +1,7 @@
 //! Where objects come from: a directory of the documents that one would give to `kubectl apply`.
 
 pub mod directory;
-mod document;
+pub mod document;
 mod listing;
 mod touch;
 pub mod watch;
