@@ -40,6 +40,9 @@ enum Command {
     /// Put sidecars into the pods of Kubernetes YAML
     #[command(disable_help_flag = true)]
     Inject(Rest),
+    /// Take them out again
+    #[command(disable_help_flag = true)]
+    Uninject(Rest),
     /// Run the control plane
     #[command(disable_help_flag = true)]
     ControlPlane(Rest),
@@ -90,6 +93,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Token(rest) => token::main(rest.of("pillion token")),
         Command::Check(rest) => check::main(rest.of("pillion check")),
         Command::Inject(rest) => inject::main(rest.of("pillion inject")),
+        Command::Uninject(rest) => inject::undo(rest.of("pillion uninject")),
         Command::ControlPlane(rest) => control_plane::run::main(rest.of("pillion control-plane")),
         Command::Proxy(rest) => proxy::run::main(rest.of("pillion proxy")),
         Command::Help { command } => {

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::annotation::Wishes;
 use crate::probe::Asked;
 use crate::settings::{Resources, Settings};
+use crate::wishes::Wishes;
 
 /// The name of the container that redirects.
 pub(crate) const INIT: &str = "pillion-init";

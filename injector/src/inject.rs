@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::annotation::Wishes;
 use crate::outcome::Outcome;
 use crate::pod::Pod;
 use crate::settings::Settings;
+use crate::wishes::Wishes;
 use crate::{container, patch, probe};
 
 /// Decides what becomes of `object`: a Pod, or a template of pods (`spec.template` of a

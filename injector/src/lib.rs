@@ -2,7 +2,7 @@
 //! patches out.
 //!
 //! [`inject`] decides about one pod, [`review`] is the same in the words of the API server's
-//! webhook. [`annotation`] reads what the pod asks for, `pod` what stands against it, and
+//! webhook. `wishes` reads what the pod asks for, `pod` what stands against it, and
 //! `container` and `patch` write what is added.
 
 pub mod annotation;
@@ -16,8 +16,11 @@ mod probe;
 pub mod quantity;
 mod review;
 mod settings;
+mod uninject;
+mod wishes;
 
 pub use inject::inject;
 pub use outcome::{Fault, Outcome, Skip};
 pub use review::{Review, Verdict, review};
 pub use settings::{Resources, Settings};
+pub use uninject::uninject;

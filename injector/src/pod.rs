@@ -30,6 +30,10 @@ impl Pod {
     /// # Errors
     /// The first field that is not as pods have it.
     pub(crate) fn read(pod: &Value) -> Result<Self, Fault> {
+        let none = || Fault::new("spec.containers", "there are none");
+        if !pod.is_object() {
+            return Err(none());
+        }
         // A Pod's metadata and spec are those of a template; kind and status are left unread.
         let mut track = serde_path_to_error::Track::new();
         let tracked = serde_path_to_error::Deserializer::new(pod, &mut track);
@@ -38,7 +42,7 @@ impl Pod {
         let metadata = template.metadata.unwrap_or_default();
         let spec = template.spec.unwrap_or_default();
         if spec.containers.is_empty() {
-            return Err(Fault::new("spec.containers", "there are none"));
+            return Err(none());
         }
         Ok(Self {
             labels: metadata.labels.unwrap_or_default(),

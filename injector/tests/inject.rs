@@ -85,6 +85,21 @@ fn what_was_injected_once_is_left_alone() {
 }
 
 #[test]
+fn the_way_back_leads_to_where_it_began() {
+    let annotations = "annotations: {a: b, kubectl.kubernetes.io/default-container: api}";
+    let mut missing = pod(annotations, "");
+    assert!(!injector::uninject(&mut missing));
+    assert_eq!(missing, pod(annotations, ""));
+    for spec in ["", "volumes: [{name: a}], initContainers: [{name: b}]"] {
+        let before = pod(annotations, spec);
+        let mut after = injected(&before);
+        assert!(injector::uninject(&mut after));
+        assert_eq!(after, before);
+    }
+    assert!(!injector::uninject(&mut Value::Null));
+}
+
+#[test]
 fn pods_that_are_skipped() {
     let other = |text: &str| Skip::OtherSidecar(text.into());
     let cases = [

@@ -1,16 +1,17 @@
 //! The documents of a text, and what becomes of each.
 
+use std::fmt::Display;
+
 use control_plane::source::document::{Syntax, parse_yaml, split};
-use injector::Settings;
 use serde_json::Value;
 
-use super::workload::{self, Change};
+use super::workload::{self, Act, Change};
 use super::yaml;
 
 /// What became of the documents of a text.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Injected {
-    /// All documents, those that were injected anew.
+pub(super) struct Documents {
+    /// All documents; those that were changed are written anew.
     pub(super) text: String,
     /// What was done, and not done, and what the reader should know; a line each.
     pub(super) notes: Vec<String>,
@@ -18,12 +19,35 @@ pub(super) struct Injected {
     pub(super) errors: Vec<String>,
 }
 
-impl Injected {
+impl Documents {
     /// Puts another text's documents after these.
     pub(super) fn append(&mut self, other: Self) {
         self.document(&other.text);
         self.notes.extend(other.notes);
         self.errors.extend(other.errors);
+    }
+
+    /// Changes the pods of the next document, whose text stands at `place`.
+    fn take_in(&mut self, place: &str, document: &str, mut value: Value, act: Act<'_>) {
+        let mut is_changed = false;
+        for (object, change) in workload::each(&mut value, act) {
+            let at = |what: &dyn Display| format!("{place}: {object}: {what}");
+            match change {
+                Change::Done(how, warnings) => {
+                    is_changed = true;
+                    self.notes.push(at(&how));
+                    let warned = warnings.iter().map(|text| format!("warning: {}", at(text)));
+                    self.notes.extend(warned);
+                }
+                Change::Skipped(reason) => self.notes.push(at(&format!("skipped: {reason}"))),
+                Change::Refused(faults) => self.errors.extend(faults.iter().map(|f| at(f))),
+            }
+        }
+        if is_changed {
+            self.document(&format!("---\n{}", yaml::write(&value)));
+        } else {
+            self.document(document);
+        }
     }
 
     /// Puts a document to the end, as a document of its own.
@@ -38,54 +62,27 @@ impl Injected {
     }
 }
 
-/// Puts sidecars into the pods of the documents of `text`, which is that of the file `file`.
-pub(super) fn inject(file: &str, text: &str, settings: &Settings) -> Injected {
-    let mut injected = Injected::default();
+/// Changes the pods of the documents of `text`, which is that of the file `file`.
+pub(super) fn each(file: &str, text: &str, act: Act<'_>) -> Documents {
+    let mut documents = Documents::default();
     for (line, document) in split(text) {
         match parse_yaml(document) {
-            Ok(value) => one(&mut injected, &format!("{file}:{line}"), document, value, settings),
+            Ok(value) => documents.take_in(&format!("{file}:{line}"), document, value, act),
             Err(Syntax { line: within, message }) => {
                 let line = line + within.saturating_sub(1);
-                injected.errors.push(format!("{file}:{line}: {message}"));
+                documents.errors.push(format!("{file}:{line}: {message}"));
             }
         }
     }
-    injected
-}
-
-fn one(
-    injected: &mut Injected,
-    place: &str,
-    document: &str,
-    mut value: Value,
-    settings: &Settings,
-) {
-    let mut is_changed = false;
-    for (object, change) in workload::inject(&mut value, settings) {
-        let at = |what: &dyn std::fmt::Display| format!("{place}: {object}: {what}");
-        match change {
-            Change::Injected(warnings) => {
-                is_changed = true;
-                injected.notes.push(at(&"injected"));
-                let warned = warnings.iter().map(|text| format!("warning: {}", at(text)));
-                injected.notes.extend(warned);
-            }
-            Change::Skipped(skip) => injected.notes.push(at(&format_args!("skipped: {skip}"))),
-            Change::Refused(faults) => injected.errors.extend(faults.iter().map(|f| at(f))),
-        }
-    }
-    if is_changed {
-        injected.document(&format!("---\n{}", yaml::write(&value)));
-    } else {
-        injected.document(document);
-    }
+    documents
 }
 
 #[cfg(test)]
 mod tests {
-    use injector::Resources;
+    use injector::{Resources, Settings};
 
     use super::*;
+    use crate::inject::{inject, uninject};
 
     fn settings() -> Settings {
         Settings {
@@ -101,8 +98,8 @@ mod tests {
         }
     }
 
-    fn injected(text: &str) -> Injected {
-        inject("a.yaml", text, &settings())
+    fn injected(text: &str) -> Documents {
+        each("a.yaml", text, &|template| inject(template, &settings()))
     }
 
     const SERVICE: &str =
@@ -142,6 +139,11 @@ mod tests {
         let again = injected(&done.text);
         assert_eq!(again.text, done.text);
         assert!(again.notes[0].ends_with("skipped: it has a sidecar already"), "{:?}", again.notes);
+        // And comes out without a sidecar.
+        let back = each("a.yaml", &done.text, &uninject);
+        assert_eq!(back.notes[0], "a.yaml:5: Deployment shop/api: uninjected");
+        assert!(back.notes[1].ends_with("skipped: it has no sidecar of ours"), "{:?}", back.notes);
+        assert!(!back.text.contains("pillion-proxy"), "{}", back.text);
     }
 
     #[test]

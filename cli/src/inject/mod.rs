@@ -1,4 +1,5 @@
-//! `pillion inject`: puts sidecars into the pods of files, as the webhook does it in a cluster.
+//! `pillion inject`: puts sidecars into the pods of files, as the webhook does it in a cluster; and
+//! `pillion uninject`, the way back.
 
 mod documents;
 mod workload;
@@ -12,11 +13,13 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use certs::Roots;
 use clap::Parser;
-use injector::Settings;
 use injector::args::InjectionArgs;
+use injector::{Fault, Outcome, Settings};
 use model::spiffe::TrustDomain;
+use serde_json::Value;
 
-use documents::{Injected, inject};
+use documents::Documents;
+use workload::{Act, Change};
 
 /// The version that is injected: this one.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -99,13 +102,40 @@ pub(crate) struct InjectArgs {
     injection: InjectionArgs,
 }
 
+/// Take the sidecars out of the pods of YAML files that `pillion inject` has put in.
+///
+/// Writes all documents to standard output: those that are changed anew, all others as they are.
+#[derive(Debug, Parser)]
+#[command(name = "pillion uninject", version, max_term_width = 100)]
+pub(crate) struct UninjectArgs {
+    /// The file; `-` is standard input. May be given more than once.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    filename: Vec<PathBuf>,
+}
+
 /// Runs `pillion inject`.
 pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match daemon::settings::parse::<InjectArgs>(args) {
         Ok(args) => args,
         Err(code) => return code,
     };
-    match run(&args) {
+    let run = || {
+        let settings = args.settings()?;
+        change(&args.filename, &|template| inject(template, &settings))
+    };
+    tell(run())
+}
+
+/// Runs `pillion uninject`.
+pub(crate) fn undo(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match daemon::settings::parse::<UninjectArgs>(args) {
+        Ok(args) => tell(change(&args.filename, &uninject)),
+        Err(code) => code,
+    }
+}
+
+fn tell(result: anyhow::Result<bool>) -> ExitCode {
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -115,13 +145,13 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Whether all was well; else what is wrong was told and nothing was written.
-fn run(args: &InjectArgs) -> anyhow::Result<bool> {
-    let settings = args.settings()?;
-    let mut all = Injected::default();
-    for file in &args.filename {
+/// Changes the pods of files. Whether all was well; else what is wrong was told and nothing was
+/// written.
+fn change(files: &[PathBuf], act: Act<'_>) -> anyhow::Result<bool> {
+    let mut all = Documents::default();
+    for file in files {
         let (name, text) = read(file)?;
-        all.append(inject(&name, &text, &settings));
+        all.append(documents::each(&name, &text, act));
     }
     for line in all.errors.iter().map(|error| format!("error: {error}")).chain(all.notes) {
         eprintln!("{line}");
@@ -130,6 +160,32 @@ fn run(args: &InjectArgs) -> anyhow::Result<bool> {
         io::stdout().write_all(all.text.as_bytes()).context("cannot write to standard output")?;
     }
     Ok(all.errors.is_empty())
+}
+
+/// Puts a sidecar into a Pod or a template of pods.
+fn inject(template: &mut Value, settings: &Settings) -> Change {
+    let (operations, warnings) = match injector::inject(template, settings) {
+        Outcome::Patched { operations, warnings } => (operations, warnings),
+        Outcome::Skipped(skip) => return Change::Skipped(skip.to_string()),
+        Outcome::Refused(faults) => return Change::Refused(faults),
+    };
+    let wrong = |message: String| Change::Refused(vec![Fault { field: "spec".into(), message }]);
+    match serde_json::from_value::<json_patch::Patch>(operations.into()) {
+        Ok(patch) => match json_patch::patch(template, &patch) {
+            Ok(()) => Change::Done("injected", warnings),
+            Err(error) => wrong(format!("cannot be patched: {error}")),
+        },
+        Err(error) => wrong(format!("cannot be patched: {error}")),
+    }
+}
+
+/// Takes the sidecar out of a Pod or a template of pods.
+fn uninject(template: &mut Value) -> Change {
+    if injector::uninject(template) {
+        Change::Done("uninjected", Vec::new())
+    } else {
+        Change::Skipped("it has no sidecar of ours".into())
+    }
 }
 
 fn read(file: &Path) -> anyhow::Result<(String, String)> {

@@ -1,42 +1,41 @@
 //! Objects that make pods, and where in them the template of those pods is.
 
-use injector::{Fault, Outcome, Settings, Skip};
+use injector::Fault;
 use serde_json::Value;
 
-/// What became of one object.
+/// What became of the pods of one object.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Its pods get a sidecar; what its maker should know.
-    Injected(Vec<String>),
-    /// It stays as it is.
-    Skipped(Skip),
-    /// It asks for what cannot be.
+    /// They are changed: in a word how, and what their maker should know.
+    Done(&'static str, Vec<String>),
+    /// They stay as they are, for this.
+    Skipped(String),
+    /// They ask for what cannot be.
     Refused(Vec<Fault>),
 }
 
-/// Puts sidecars into the pods that `value` makes, or that the objects of the list `value` make.
-/// Gives each of those objects, KIND NAMESPACE/NAME, with what became of it.
-pub(super) fn inject(value: &mut Value, settings: &Settings) -> Vec<(String, Change)> {
+/// What changes a Pod, or a template of pods.
+pub(super) type Act<'a> = &'a dyn Fn(&mut Value) -> Change;
+
+/// Changes the pods that `value` makes, or that the objects of the list `value` make. Gives each of
+/// those objects, KIND NAMESPACE/NAME, with what became of it.
+pub(super) fn each(value: &mut Value, act: Act<'_>) -> Vec<(String, Change)> {
     if is_list(value) {
         let items = value["items"].as_array_mut().into_iter().flatten();
-        return items.flat_map(|item| inject(item, settings)).collect();
+        return items.flat_map(|item| each(item, act)).collect();
     }
     let Some(path) = template(value) else { return Vec::new() };
     let name = name(value);
-    // A workload without its template is not one that could be injected.
-    let pointer = pointer(path);
-    let change = match injector::inject(value.pointer(&pointer).unwrap_or(&Value::Null), settings) {
-        Outcome::Patched { operations, warnings } => match apply(value, &pointer, operations) {
-            Ok(()) => Change::Injected(warnings),
-            Err(fault) => Change::Refused(vec![fault]),
-        },
-        Outcome::Skipped(skip) => Change::Skipped(skip),
-        Outcome::Refused(faults) => {
-            let prefix = path.iter().map(|step| format!("{step}.")).collect::<String>();
-            let within =
-                |fault: Fault| Fault { field: format!("{prefix}{}", fault.field), ..fault };
-            Change::Refused(faults.into_iter().map(within).collect())
-        }
+    let pointer: String = path.iter().map(|step| format!("/{step}")).collect();
+    let change = match value.pointer_mut(&pointer) {
+        Some(template) => act(template),
+        None => act(&mut Value::Null),
+    };
+    let prefix: String = path.iter().map(|step| format!("{step}.")).collect();
+    let within = |fault: Fault| Fault { field: format!("{prefix}{}", fault.field), ..fault };
+    let change = match change {
+        Change::Refused(faults) => Change::Refused(faults.into_iter().map(within).collect()),
+        other => other,
     };
     vec![(name, change)]
 }
@@ -61,10 +60,6 @@ fn template(value: &Value) -> Option<&'static [&'static str]> {
     }
 }
 
-fn pointer(path: &[&str]) -> String {
-    path.iter().map(|step| format!("/{step}")).collect()
-}
-
 fn name(value: &Value) -> String {
     let metadata = &value["metadata"];
     let name = match (text(metadata, "name"), text(metadata, "generateName")) {
@@ -77,37 +72,18 @@ fn name(value: &Value) -> String {
     }
 }
 
-/// Applies operations on the template at `pointer`.
-fn apply(value: &mut Value, pointer: &str, operations: Vec<Value>) -> Result<(), Fault> {
-    let wrong = |error: &dyn std::fmt::Display| Fault {
-        field: pointer.to_owned(),
-        message: format!("cannot be patched: {error}"),
-    };
-    let patch: json_patch::Patch =
-        serde_json::from_value(operations.into()).map_err(|error| wrong(&error))?;
-    let template = value.pointer_mut(pointer).ok_or_else(|| wrong(&"it is not there"))?;
-    json_patch::patch(template, &patch).map_err(|error| wrong(&error))
-}
-
 #[cfg(test)]
 mod tests {
-    use injector::Resources;
     use serde_json::json;
 
     use super::*;
 
-    fn settings() -> Settings {
-        Settings {
-            proxy_image: "proxy".into(),
-            init_image: "init".into(),
-            control_plane: "control:15010".into(),
-            trust_bundle: String::new(),
-            trust_domain: "example.org".parse().unwrap(),
-            cluster_domain: "cluster.local".into(),
-            token_audience: "pillion.dev".into(),
-            version: "1".into(),
-            resources: Resources::standard(),
+    fn mark(template: &mut Value) -> Change {
+        if !template.is_object() {
+            return Change::Refused(vec![Fault { field: "spec".into(), message: "oh".into() }]);
         }
+        template["mark"] = true.into();
+        Change::Done("marked", vec![])
     }
 
     fn object(api_version: &str, kind: &str, pointer: &str, pod: &Value) -> Value {
@@ -122,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_that_makes_pods_is_injected_where_its_template_is() {
+    fn the_template_of_every_kind_that_makes_pods_is_found() {
         let pod = json!({"metadata": {}, "spec": {"containers": [{"name": "a"}]}});
         let cases = [
             ("v1", "Pod", ""),
@@ -137,13 +113,11 @@ mod tests {
         for (api_version, kind, pointer) in cases {
             let mut value = object(api_version, kind, pointer, &pod);
             let list = json!({"apiVersion": "v1", "kind": "List", "items": [value.clone(), value]});
-            let expected = (format!("{kind} a"), Change::Injected(vec![]));
-            assert_eq!(inject(&mut value, &settings()), [expected]);
-            let injected = value.pointer(pointer).unwrap();
-            assert_eq!(injected["spec"]["initContainers"][0]["name"], "pillion-init", "{kind}");
-            assert_eq!(injected["metadata"]["annotations"]["pillion.dev/sidecar"], "enabled");
+            let expected = (format!("{kind} a"), Change::Done("marked", vec![]));
+            assert_eq!(each(&mut value, &mark), [expected]);
+            assert_eq!(value.pointer(pointer).unwrap()["mark"], true, "{kind}");
             let mut list = list;
-            assert_eq!(inject(&mut list, &settings()).len(), 2);
+            assert_eq!(each(&mut list, &mark).len(), 2);
             assert_eq!(list["items"][1], value);
         }
     }
@@ -160,22 +134,21 @@ mod tests {
         ];
         for mut value in others {
             let before = value.clone();
-            assert_eq!(inject(&mut value, &settings()), []);
+            assert_eq!(each(&mut value, &mark), []);
             assert_eq!(value, before);
         }
     }
 
     #[test]
     fn a_fault_is_told_by_its_path_from_the_objects_root() {
-        let pod = json!({"spec": {"containers": [{"name": 7}]}});
-        let mut value = object("batch/v1", "CronJob", "/spec/jobTemplate/spec/template", &pod);
-        let [(_, Change::Refused(faults))] = &inject(&mut value, &settings())[..] else { panic!() };
-        assert!(faults[0].field.starts_with("spec.jobTemplate.spec.template.spec.containers"));
-        let mut nothing = json!({"apiVersion": "apps/v1", "kind": "Deployment"});
-        let [(name, Change::Refused(faults))] = &inject(&mut nothing, &settings())[..] else {
-            panic!()
-        };
-        assert_eq!(name, "Deployment *");
-        assert!(faults[0].field.starts_with("spec.template."), "{faults:?}");
+        let cases = [
+            ("apps/v1", "Deployment", "spec.template.spec"),
+            ("batch/v1", "CronJob", "spec.jobTemplate.spec.template.spec"),
+        ];
+        for (api_version, kind, field) in cases {
+            let mut value = json!({"apiVersion": api_version, "kind": kind});
+            let [(name, Change::Refused(faults))] = &each(&mut value, &mark)[..] else { panic!() };
+            assert_eq!((name, faults[0].field.as_str()), (&format!("{kind} *"), field));
+        }
     }
 }
