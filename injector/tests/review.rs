@@ -90,9 +90,9 @@ fn a_refused_pod_is_told_all_that_is_wrong() {
     assert_eq!(response["status"]["code"], 422);
     assert_eq!(
         response["status"]["message"],
-        "pod shop/api-7d9f-*: metadata.annotations[pillion.dev/proxy-cpu-limit]: \"fast\" is no \
-         amount such as 100m, 1.5 or 64Mi; metadata.annotations[pillion.dev/egress]: \"maybe\" is \
-         neither allow nor deny"
+        "pod shop/api-7d9f-*: metadata.annotations[pillion.dev/egress]: \"maybe\" is neither allow \
+         nor deny; metadata.annotations[pillion.dev/proxy-cpu-limit]: \"fast\" is no amount such as \
+         100m, 1.5 or 64Mi"
     );
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
 /// Settings of a mesh.
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         proxy_image: "registry.example.org/pillion-proxy:1.2.3".into(),
         init_image: "registry.example.org/pillion-init:1.2.3".into(),
@@ -22,12 +22,12 @@ pub fn settings() -> Settings {
 }
 
 /// An object that is written as YAML.
-pub fn yaml(text: &str) -> Value {
+pub(crate) fn yaml(text: &str) -> Value {
     serde_norway::from_str(text).unwrap()
 }
 
 /// A pod with these further fields of metadata and spec, as YAML in flow style.
-pub fn pod(metadata: &str, spec: &str) -> Value {
+pub(crate) fn pod(metadata: &str, spec: &str) -> Value {
     yaml(&format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{generateName: api-7d9f-, {metadata}}}, \
          spec: {{containers: [{{name: api, image: api}}, {{name: log, image: log}}], {spec}}}}}"
@@ -35,12 +35,12 @@ pub fn pod(metadata: &str, spec: &str) -> Value {
 }
 
 /// What becomes of a pod.
-pub fn inject(pod: &Value) -> Outcome {
+pub(crate) fn inject(pod: &Value) -> Outcome {
     injector::inject(pod, &settings())
 }
 
 /// The operations that inject a pod.
-pub fn operations(pod: &Value) -> Vec<Value> {
+pub(crate) fn operations(pod: &Value) -> Vec<Value> {
     match inject(pod) {
         Outcome::Patched { operations, .. } => operations,
         other => panic!("{other:?}: {pod}"),
@@ -48,12 +48,12 @@ pub fn operations(pod: &Value) -> Vec<Value> {
 }
 
 /// What a pod is after its injection.
-pub fn injected(pod: &Value) -> Value {
+pub(crate) fn injected(pod: &Value) -> Value {
     apply(pod, &operations(pod))
 }
 
 /// What an object is after these operations.
-pub fn apply(object: &Value, operations: &[Value]) -> Value {
+pub(crate) fn apply(object: &Value, operations: &[Value]) -> Value {
     let patch: json_patch::Patch = serde_json::from_value(operations.to_vec().into()).unwrap();
     let mut patched = object.clone();
     json_patch::patch(&mut patched, &patch).unwrap();
@@ -61,13 +61,13 @@ pub fn apply(object: &Value, operations: &[Value]) -> Value {
 }
 
 /// Asserts that every field of a pod is one that pods have, with a value that it can have.
-pub fn assert_known(pod: &Value) {
+pub(crate) fn assert_known(pod: &Value) {
     let typed: Pod = serde_json::from_value(pod.clone()).unwrap();
     assert_eq!(without_nulls(&serde_json::to_value(typed).unwrap()), without_nulls(pod));
 }
 
 /// What a refused pod is told.
-pub fn refused(pod: &Value) -> Vec<String> {
+pub(crate) fn refused(pod: &Value) -> Vec<String> {
     match inject(pod) {
         Outcome::Refused(faults) => faults.iter().map(ToString::to_string).collect(),
         other => panic!("{other:?}: {pod}"),
@@ -75,7 +75,7 @@ pub fn refused(pod: &Value) -> Vec<String> {
 }
 
 /// The value of a variable of the sidecar of an injected pod.
-pub fn variable<'a>(pod: &'a Value, name: &str) -> &'a Value {
+pub(crate) fn variable<'a>(pod: &'a Value, name: &str) -> &'a Value {
     let proxies = pod["spec"]["initContainers"].as_array().unwrap();
     let proxy = proxies.iter().find(|container| container["name"] == "pillion-proxy").unwrap();
     let variables = proxy["env"].as_array().unwrap();
