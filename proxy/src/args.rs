@@ -122,6 +122,7 @@ pub struct Args {
         long,
         env = "PILLION_TRUST_BUNDLE",
         value_name = "PEM",
+        allow_hyphen_values = true, // PEM begins with them
         conflicts_with = "trust_bundle_file",
         help_heading = "Control plane and identity"
     )]

@@ -53,6 +53,7 @@ pub(crate) struct InjectArgs {
         long,
         env = "PILLION_TRUST_BUNDLE",
         value_name = "PEM",
+        allow_hyphen_values = true, // PEM begins with them
         conflicts_with = "trust_bundle_file",
         required_unless_present = "trust_bundle_file",
         help_heading = "Control plane and identity"
