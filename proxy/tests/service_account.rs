@@ -6,11 +6,12 @@
 mod control_plane;
 mod support;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use control_plane::ControlPlane;
-use support::Sidecar;
+use support::{Sidecar, eventually, request};
 
 /// A sidecar that cannot start.
 fn refused(token: &Path, args: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -48,7 +49,12 @@ fn a_control_plane_that_the_bundle_does_not_vouch_for_is_shown_no_token() {
     let token = control_plane.service_account_token("shop", "api");
     let wrong = other.trust_bundle();
     let variables = [("PILLION_TRUST_BUNDLE", wrong.as_str())];
-    let _sidecar = Sidecar::with_token(&control_plane, [127, 12, 60, 2], &token, &[], &variables);
+    let lost = Sidecar::with_token(&control_plane, [127, 12, 60, 2], &token, &[], &variables);
+    let admin = SocketAddr::new(lost.address, 15020);
+    let reason = "the TLS handshake with the control plane";
+    eventually("it does not believe the control plane", || {
+        request(admin, "/ready").contains(reason)
+    });
     // One that is given the right bundle comes later and is still the first.
     let right = control_plane.trust_bundle();
     let right = Sidecar::with_token(
