@@ -123,7 +123,7 @@ mod tests {
             done.notes,
             [
                 "a.yaml:5: Deployment shop/api: injected",
-                "a.yaml:12: Deployment shop/off: skipped: pillion.dev/inject is disabled",
+                "a.yaml:13: Deployment shop/off: skipped: pillion.dev/inject is disabled",
             ]
         );
         assert!(done.text.starts_with(&format!("{SERVICE}---\n")), "{}", done.text);

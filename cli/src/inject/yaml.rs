@@ -70,7 +70,25 @@ fn scalar(value: &Value) -> String {
 
 /// As it is where that can be nothing else, or in quotes as JSON has them.
 fn string(text: &str) -> String {
-    if is_plain(text) { text.to_owned() } else { Value::from(text).to_string() }
+    if is_plain(text) {
+        return text.to_owned();
+    }
+    let mut quoted = String::new();
+    for c in Value::from(text).to_string().chars() {
+        match c {
+            // JSON takes them as they are. YAML does not, or takes them for ends of lines.
+            '\u{7f}'..='\u{9f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}' => {
+                quoted.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted
 }
 
 /// Whether a text can be no number, date, boolean, nothing, anchor, comment or mark: it begins with
@@ -164,7 +182,7 @@ mod tests {
             "<<",
             "ä",
             "a:b",
-            "\u{7f}\u{1}",
+            "\u{7f}\u{1}\u{85}",
             "a\u{2028}b",
             "\u{feff}",
         ];
