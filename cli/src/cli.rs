@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{check, demo, demo_app, parent, token};
+use crate::{check, demo, demo_app, inject, parent, token};
 
 /// Pillion, a service mesh: a sidecar beside each workload, and a small control plane.
 #[derive(Debug, Parser)]
@@ -37,6 +37,12 @@ enum Command {
     /// Say what is wrong with a directory of objects
     #[command(disable_help_flag = true)]
     Check(Rest),
+    /// Put sidecars into the pods of Kubernetes YAML
+    #[command(disable_help_flag = true)]
+    Inject(Rest),
+    /// Take them out again
+    #[command(disable_help_flag = true)]
+    Uninject(Rest),
     /// Run the control plane
     #[command(disable_help_flag = true)]
     ControlPlane(Rest),
@@ -86,6 +92,8 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Demo(rest) => demo::main(rest.of("pillion demo")),
         Command::Token(rest) => token::main(rest.of("pillion token")),
         Command::Check(rest) => check::main(rest.of("pillion check")),
+        Command::Inject(rest) => inject::main(rest.of("pillion inject")),
+        Command::Uninject(rest) => inject::undo(rest.of("pillion uninject")),
         Command::ControlPlane(rest) => control_plane::run::main(rest.of("pillion control-plane")),
         Command::Proxy(rest) => proxy::run::main(rest.of("pillion proxy")),
         Command::Help { command } => {
@@ -155,6 +163,7 @@ mod tests {
             control_plane::args::Args::command(),
             token::TokenArgs::command(),
             check::CheckArgs::command(),
+            inject::InjectArgs::command(),
             demo::DemoArgs::command(),
         ];
         let mut named: Vec<_> = commands.iter().flat_map(settings::variables_of).collect();

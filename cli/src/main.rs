@@ -8,6 +8,7 @@ mod cli;
 mod client;
 mod demo;
 mod demo_app;
+mod inject;
 mod parent;
 mod token;
 

@@ -129,3 +129,75 @@ fn check_names_file_object_and_field_and_counts_what_is_good() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("nowhere"), "{output:?}");
 }
+
+/// A trust bundle, and a file to inject.
+fn to_inject(annotations: &str) -> (tempfile::TempDir, String, String) {
+    let temp = tempfile::tempdir().unwrap();
+    let path = |name: &str| temp.path().join(name).to_str().unwrap().to_owned();
+    let (bundle, file) = (path("state/bundle.pem"), path("pod.yaml"));
+    let domain = "cluster.local".parse().unwrap();
+    let state = temp.path().join("state");
+    certs::Authority::open_or_create(&state, &domain, std::time::SystemTime::now()).unwrap();
+    let pod = format!(
+        "# first\nkind: Service\n---\napiVersion: v1\nkind: Pod\n\
+         metadata: {{name: a, annotations: {{{annotations}}}}}\nspec: {{containers: [{{name: a}}]}}\n"
+    );
+    std::fs::write(&file, pod).unwrap();
+    (temp, bundle, file)
+}
+
+#[test]
+fn inject_writes_what_it_was_given_with_sidecars_and_uninject_takes_them_out() {
+    let (temp, bundle, file) = to_inject("");
+    let flags = ["--trust-bundle-file", &bundle, "--image-registry", "example.org/mesh"];
+    let output = pillion(&[&["inject", "-f", &file], &flags[..]].concat(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(stderr(&output), format!("{file}:3: Pod a: injected\n"));
+    let text = stdout(&output);
+    assert!(text.starts_with("# first\nkind: Service\n---\napiVersion: v1\n"), "{text}");
+    let image = concat!("image: \"example.org/mesh/pillion-proxy:", env!("CARGO_PKG_VERSION"));
+    assert!(text.contains(image), "{text}");
+    let injected = temp.path().join("injected.yaml");
+    std::fs::write(&injected, text).unwrap();
+    let output = pillion(&["uninject", "-f", injected.to_str().unwrap()], &[]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(!stdout(&output).contains("pillion-"), "{}", stdout(&output));
+}
+
+#[test]
+fn inject_reads_standard_input_and_variables() {
+    let (_temp, bundle, file) = to_inject("");
+    let bundle = std::fs::read_to_string(bundle).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_pillion"))
+        .arg("inject")
+        .env("PILLION_TRUST_BUNDLE", &bundle)
+        .stdin(std::fs::File::open(file).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(stderr(&output), "standard input:3: Pod a: injected\n");
+    assert!(stdout(&output).contains("-----BEGIN CERTIFICATE-----"), "{}", stdout(&output));
+}
+
+#[test]
+fn inject_refuses_with_the_place_and_writes_nothing() {
+    let (_temp, bundle, file) = to_inject("pillion.dev/egress: x");
+    let flags = ["--trust-bundle-file", &bundle];
+    let output = pillion(&[&["inject", "-f", &file], &flags[..]].concat(), &[]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""), "{output:?}");
+    let fault = "metadata.annotations[pillion.dev/egress]: \"x\" is neither allow nor deny";
+    assert_eq!(stderr(&output), format!("error: {file}:3: Pod a: {fault}\n"));
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["-f", &file], 2, "--trust-bundle <PEM>"),
+        (&["-f", "/nowhere", "--trust-bundle-file", &bundle], 1, "cannot read /nowhere: "),
+        (&["--trust-bundle-file", &file], 1, "--trust-bundle-file"),
+        (&["--trust-bundle-file", &bundle, "--control-plane", "here"], 1, "is not HOST:PORT"),
+        (&["--trust-bundle-file", &bundle, "--proxy-cpu-limit", "0"], 2, "is too small"),
+    ];
+    for (args, code, part) in cases {
+        let output = pillion(&[&["inject"], args].concat(), &[]);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        assert!(stderr(&output).contains(part), "{args:?}: {}", stderr(&output));
+        assert_eq!(stdout(&output), "");
+    }
+}

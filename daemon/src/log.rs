@@ -42,12 +42,20 @@ pub enum LogFormat {
     Json,
 }
 
+/// What a text of `--log-level` lets through.
+///
+/// # Errors
+/// When it is no filter; the error names the part that is wrong.
+pub fn filter(text: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::builder().parse(text)
+}
+
 /// The log as a layer, for a subscriber that has other layers beside it.
 ///
 /// # Errors
 /// When the filter is none; the error names the part that is wrong.
 pub fn layer(args: &LogArgs) -> Result<Box<dyn Layer<Registry> + Send + Sync>, ParseError> {
-    let filter = EnvFilter::builder().parse(&args.log_level)?;
+    let filter = filter(&args.log_level)?;
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -36,6 +36,7 @@ pub const VARIABLES: &[&str] = &[
     "PILLION_EXCLUDE_INBOUND_SUBNETS",
     "PILLION_EXCLUDE_OUTBOUND_PORTS",
     "PILLION_EXCLUDE_OUTBOUND_SUBNETS",
+    "PILLION_IMAGE_REGISTRY",
     "PILLION_INBOUND_PLAINTEXT",
     "PILLION_INBOUND_PORT",
     "PILLION_LOG_FORMAT",
@@ -45,6 +46,10 @@ pub const VARIABLES: &[&str] = &[
     "PILLION_NAMESPACE",
     "PILLION_OTLP_ENDPOINT",
     "PILLION_OUTBOUND_PORT",
+    "PILLION_PROXY_CPU_LIMIT",
+    "PILLION_PROXY_CPU_REQUEST",
+    "PILLION_PROXY_MEMORY_LIMIT",
+    "PILLION_PROXY_MEMORY_REQUEST",
     "PILLION_PROXY_UID",
     "PILLION_REDIRECTED",
     "PILLION_SERVICE",
@@ -57,6 +62,7 @@ pub const VARIABLES: &[&str] = &[
     "PILLION_TOKEN_FILE",
     "PILLION_TRACE_SAMPLE_RATIO",
     "PILLION_TRUST_BUNDLE",
+    "PILLION_TRUST_BUNDLE_FILE",
     "PILLION_TRUST_DOMAIN",
     "PILLION_TTL",
     "PILLION_WORKERS",
@@ -64,10 +70,10 @@ pub const VARIABLES: &[&str] = &[
 
 /// An environment variable with our prefix that no flag stands for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown environment variable {name}{}", nearest.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
+#[error("unknown environment variable {name}{}", nearest.map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
 pub struct UnknownVariable {
     name: String,
-    nearest: Option<String>,
+    nearest: Option<&'static str>,
 }
 
 /// Reads the settings `A` from `args` (the program's name first) and the environment.
@@ -109,7 +115,7 @@ fn check_variables(given: impl Iterator<Item = String>) -> Result<(), UnknownVar
     let ours = |name: &String| name.starts_with(PREFIX) && !is_service_link(name);
     for name in given.filter(ours) {
         if !VARIABLES.contains(&name.as_str()) {
-            let nearest = nearest(&name);
+            let nearest = nearest(&name, VARIABLES.iter().copied());
             return Err(UnknownVariable { name, nearest });
         }
     }
@@ -126,14 +132,15 @@ fn is_service_link(name: &str) -> bool {
         || name.split_once("_PORT_").is_some_and(|(_, rest)| protocol(rest))
 }
 
-/// The known name most like `name`, if any is near enough to be a slip of the pen.
-fn nearest(name: &str) -> Option<String> {
-    VARIABLES
-        .iter()
+/// The one of the `known` names that is most like `name`, if any is near enough to be a slip of the
+/// pen.
+pub fn nearest(name: &str, known: impl IntoIterator<Item = &'static str>) -> Option<&'static str> {
+    known
+        .into_iter()
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness > 0.85)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| (*candidate).to_string())
+        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]

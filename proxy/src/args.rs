@@ -106,8 +106,8 @@ pub struct Args {
     )]
     pub control_plane: String,
 
-    /// File with the join token of `pillion token`, or in a Kubernetes cluster with the token of the
-    /// pod's service account; read again for every connection.
+    /// File with the join token of `pillion token`, or with a token of a Kubernetes service account
+    /// that is made for the mesh; read again for every connection.
     #[arg(
         long,
         env = "PILLION_TOKEN_FILE",
@@ -116,15 +116,26 @@ pub struct Args {
     )]
     pub token_file: PathBuf,
 
-    /// The trust bundle that the control plane's certificate must chain to: a file, or the PEM
-    /// itself [default: the root that the join token names]
+    /// The trust bundle (PEM) that the control plane's certificate must chain to
+    /// [default: the root that the join token names; a service account's token names none]
     #[arg(
         long,
         env = "PILLION_TRUST_BUNDLE",
-        value_name = "FILE|PEM",
+        value_name = "PEM",
+        allow_hyphen_values = true, // PEM begins with them
+        conflicts_with = "trust_bundle_file",
         help_heading = "Control plane and identity"
     )]
     pub trust_bundle: Option<String>,
+
+    /// File with that trust bundle, in place of its text.
+    #[arg(
+        long,
+        env = "PILLION_TRUST_BUNDLE_FILE",
+        value_name = "FILE",
+        help_heading = "Control plane and identity"
+    )]
+    pub trust_bundle_file: Option<PathBuf>,
 
     /// The mesh's SPIFFE trust domain.
     #[arg(

@@ -31,7 +31,7 @@ pub struct Config {
     pub plaintext: Policy,
     /// Whether redirected connections may leave the mesh.
     pub egress: Policy,
-    /// The workload's namespace, from its join token.
+    /// The workload's namespace, from its token.
     pub namespace: Label,
     /// The DNS domain of Services.
     pub cluster_domain: String,
@@ -122,15 +122,19 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The join token is none, or its time is over.
-    #[error("the join token in {} is no use: {source}; make another with `pillion token`", file.display())]
+    #[error("the token in {} is no use: {source}; make another with `pillion token`", file.display())]
     Token {
         /// The file.
         file: PathBuf,
         /// Why not.
         source: TokenError,
     },
+    /// The token names no root, and there is no trust bundle either.
+    #[error("the token in {} names no root, so that the control plane could be anybody: give the \
+             mesh's roots with --trust-bundle or --trust-bundle-file", .0.display())]
+    NoRoot(PathBuf),
     /// The Service is in another namespace than the token.
-    #[error("--service {service} is not in the namespace of the join token, {namespace}")]
+    #[error("--service {service} is not in the namespace of the token, {namespace}")]
     ForeignService {
         /// What was asked for.
         service: ServiceName,
@@ -138,10 +142,10 @@ pub enum ConfigError {
         namespace: Label,
     },
     /// The trust bundle holds no roots.
-    #[error("--trust-bundle {}: {source}", file.display())]
+    #[error("{place}: {source}")]
     TrustBundle {
-        /// The file.
-        file: PathBuf,
+        /// The flag, and the file that it names.
+        place: String,
         /// Why not.
         source: certs::BundleError,
     },
@@ -186,8 +190,13 @@ impl Config {
         let registration = args.service.zip(args.app_port).map(|(service, app_port)| {
             Registration { service, app_port, service_port: args.service_port }
         });
-        check_namespace(registration.as_ref(), &token)?;
+        let namespace = token.service_account.namespace().clone();
+        check_namespace(registration.as_ref(), &namespace)?;
         let trust_domain: TrustDomain = args.trust_domain.parse()?;
+        let trust_bundle = trust_bundle(args.trust_bundle, args.trust_bundle_file, &trust_domain)?;
+        if token.root_sha256.is_none() && trust_bundle.is_none() {
+            return Err(ConfigError::NoRoot(args.token_file));
+        }
         Ok(Self {
             address,
             addresses: args.address,
@@ -197,14 +206,11 @@ impl Config {
             registration,
             plaintext: args.inbound_plaintext,
             egress: args.egress,
-            namespace: token,
+            namespace,
             cluster_domain: args.cluster_domain.to_ascii_lowercase(),
             control_plane: ControlPlane {
                 address: host_and_port(args.control_plane)?,
-                trust_bundle: match args.trust_bundle {
-                    Some(given) => Some(read_bundle(given, &trust_domain)?),
-                    None => None,
-                },
+                trust_bundle,
                 token_file: args.token_file,
                 trust_domain,
             },
@@ -261,31 +267,34 @@ pub fn read_token_text(file: &PathBuf) -> Result<String, ConfigError> {
     Ok(text.trim().to_string())
 }
 
-/// The namespace of the join token, if the token is still good.
-fn read_token(file: &PathBuf) -> Result<Label, ConfigError> {
+/// What the token says, if it is still good.
+fn read_token(file: &PathBuf) -> Result<TokenPin, ConfigError> {
     let useless = |source| ConfigError::Token { file: file.clone(), source };
     let pin = TokenPin::read(&read_token_text(file)?).map_err(useless)?;
     if pin.expires < SystemTime::now() {
         return Err(useless(TokenError::Expired(pin.expires)));
     }
-    Ok(pin.service_account.namespace().clone())
+    Ok(pin)
 }
 
-/// What is given is the bundle itself where it begins like one, else its file.
-fn read_bundle(given: String, domain: &TrustDomain) -> Result<TrustBundle, ConfigError> {
-    let (pem, file) = if given.trim_start().starts_with("-----BEGIN") {
-        (given.into_bytes(), "the given PEM".into())
-    } else {
-        let file = PathBuf::from(given);
-        let unreadable = |source| {
-            let file = file.clone();
-            ConfigError::Unreadable { setting: "--trust-bundle", file, source }
-        };
-        (std::fs::read(&file).map_err(unreadable)?, file)
+/// The trust bundle that is given as text or in a file.
+fn trust_bundle(
+    text: Option<String>,
+    file: Option<PathBuf>,
+    domain: &TrustDomain,
+) -> Result<Option<TrustBundle>, ConfigError> {
+    const FILE: &str = "--trust-bundle-file";
+    let (place, pem) = match (text, file) {
+        (Some(pem), _) => ("--trust-bundle".into(), pem.into_bytes()),
+        (None, Some(file)) => match std::fs::read(&file) {
+            Ok(pem) => (format!("{FILE} {}", file.display()), pem),
+            Err(source) => return Err(ConfigError::Unreadable { setting: FILE, file, source }),
+        },
+        (None, None) => return Ok(None),
     };
     match Roots::from_pem(&pem) {
-        Ok(roots) => Ok(TrustBundle::of(domain.clone(), roots)),
-        Err(source) => Err(ConfigError::TrustBundle { file, source }),
+        Ok(roots) => Ok(Some(TrustBundle::of(domain.clone(), roots))),
+        Err(source) => Err(ConfigError::TrustBundle { place, source }),
     }
 }
 

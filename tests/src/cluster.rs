@@ -106,7 +106,7 @@ impl Cluster {
         self.mesh.pod(name).address(address).unregistered().without_token().flags([
             "--token-file",
             token.to_str().unwrap(),
-            "--trust-bundle",
+            "--trust-bundle-file",
             self.mesh.bundle().to_str().unwrap(),
         ])
     }

@@ -190,7 +190,7 @@ async fn start_by(cluster: &Cluster, name: &str, token: Token, address: std::net
     let pod = cluster.mesh.pod(&format!("shop/{name}")).address(address).without_token().flags([
         "--token-file",
         token.to_str().unwrap(),
-        "--trust-bundle",
+        "--trust-bundle-file",
         cluster.mesh.bundle().to_str().unwrap(),
     ]);
     pod.start_unready().await

@@ -176,7 +176,7 @@ async fn a_token_of_another_namespace_than_the_services_ends_the_sidecar() {
 async fn a_sidecar_with_the_wrong_trust_root_lives_unready_and_says_why() {
     let (mesh, other) = (Mesh::start().await, Mesh::start().await);
     let bundle = other.bundle();
-    let flags = ["--trust-bundle", bundle.to_str().unwrap()];
+    let flags = ["--trust-bundle-file", bundle.to_str().unwrap()];
     let pod = mesh.pod("shop/lost").flags(flags).start_unready().await;
     assert_lives_unready(&pod, &["certificate"]).await;
 }

@@ -43,9 +43,12 @@ pub(crate) fn read(file: &Arc<str>, text: &str) -> Contents {
 }
 
 /// Why a document is none, and at which of its lines.
-struct Syntax {
-    line: u32,
-    message: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Syntax {
+    /// The line, from 1.
+    pub line: u32,
+    /// What is wrong.
+    pub message: String,
 }
 
 impl Contents {
@@ -112,7 +115,7 @@ impl Contents {
 }
 
 /// The documents of a text, each with the line that it begins at.
-fn split(text: &str) -> Vec<(u32, &str)> {
+pub fn split(text: &str) -> Vec<(u32, &str)> {
     let is_marker = |line: &str| {
         line.strip_prefix("---")
             .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
@@ -129,7 +132,11 @@ fn split(text: &str) -> Vec<(u32, &str)> {
     documents
 }
 
-fn parse_yaml(text: &str) -> Result<Value, Syntax> {
+/// Reads one document; an empty one is null.
+///
+/// # Errors
+/// When it is no YAML, or a key stands twice in it.
+pub fn parse_yaml(text: &str) -> Result<Value, Syntax> {
     let syntax = |error: serde_norway::Error| Syntax {
         line: error.location().map_or(1, |at| u32::try_from(at.line()).unwrap_or(1)),
         message: error.to_string(),

@@ -2,7 +2,7 @@
 //! the API server that they were given to.
 
 pub mod directory;
-mod document;
+pub mod document;
 pub mod kubernetes;
 mod listing;
 mod touch;

@@ -46,9 +46,6 @@ pub(super) enum ConnectError {
     /// The token is none, or its time is over.
     #[error("the join token is no use: {0}")]
     Token(#[from] certs::TokenError),
-    /// It is no join token, and nothing else says how the control plane proves itself.
-    #[error("the token names no root of the mesh: --trust-bundle must be given")]
-    NoRoot,
     /// Not reached.
     #[error("cannot connect to the control plane {address}: {source}")]
     Tcp {
@@ -119,7 +116,8 @@ fn first_contact(settings: &ControlPlane, token: &str) -> Result<Arc<ClientConfi
     Ok(match &settings.trust_bundle {
         Some(bundle) => certs::bundle_client_config(bundle.clone(), id, &[ALPN]),
         None => {
-            let root = TokenPin::read(token)?.root_sha256.ok_or(ConnectError::NoRoot)?;
+            let root = TokenPin::read(token)?.root_sha256;
+            let root = root.ok_or_else(|| ConfigError::NoRoot(settings.token_file.clone()))?;
             certs::pinned_client_config(root, id, &[ALPN])
         }
     })

@@ -2,12 +2,15 @@
 
 #![allow(dead_code)] // no test needs all of it
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use certs::{
     Authority, ClientAuth, Identity, LeafKey, ServiceAccount, TokenSigner, TokenVerifier,
     peer_identity,
@@ -31,12 +34,16 @@ use wire::proto::{self, SyncRequest, SyncResponse};
 const PATIENCE: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
+/// Tokens of service accounts that a cluster would say are good.
+type Reviewed = Arc<Mutex<HashMap<String, ServiceAccount>>>;
+
 /// The scripted control plane.
 pub(crate) struct ControlPlane {
     state: TempDir,
     address: SocketAddr,
     streams: std_mpsc::Receiver<Stream>,
     authority: Arc<Authority>,
+    reviewed: Reviewed,
     runtime: Runtime,
 }
 
@@ -54,6 +61,7 @@ pub(crate) struct Stream {
 struct Service {
     authority: Arc<Authority>,
     verifier: Arc<TokenVerifier>,
+    reviewed: Reviewed,
     certificate: Option<SpiffeId>,
     streams: std_mpsc::Sender<Stream>,
 }
@@ -70,14 +78,16 @@ impl ControlPlane {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let authority = Arc::new(authority);
+        let reviewed = Reviewed::default();
         let service = Service {
             authority: Arc::clone(&authority),
             verifier,
+            reviewed: Arc::clone(&reviewed),
             certificate: None,
             streams: sender,
         };
         runtime.spawn(serve(listener, service));
-        Self { state, address, streams, authority, runtime }
+        Self { state, address, streams, authority, reviewed, runtime }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -109,6 +119,28 @@ impl ControlPlane {
         let file = self.state.path().join("token");
         std::fs::write(&file, token).unwrap();
         file
+    }
+
+    /// A file with a token of a service account as the API server makes it, which only the API
+    /// server could verify.
+    pub(crate) fn service_account_token(&self, namespace: &str, account: &str) -> PathBuf {
+        let account = ServiceAccount::new(namespace.parse().unwrap(), account).unwrap();
+        let expires = (SystemTime::now() + DAY).duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let claims = serde_json::json!({
+            "aud": ["pillion.dev"], "exp": expires.as_secs(), "sub": account.to_string(),
+            "iss": "https://kubernetes.default.svc.cluster.local",
+        });
+        let parts = [r#"{"alg":"RS256"}"#.to_owned(), claims.to_string(), "signature".to_owned()];
+        let token = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+        let file = self.state.path().join("service-account-token");
+        std::fs::write(&file, &token).unwrap();
+        self.reviewed.lock().unwrap().insert(token, account);
+        file
+    }
+
+    /// The trust bundle of the mesh, as PEM.
+    pub(crate) fn trust_bundle(&self) -> String {
+        std::fs::read_to_string(self.state().join("bundle.pem")).unwrap()
     }
 
     /// The next stream that a sidecar opens.
@@ -257,10 +289,14 @@ impl Service {
         }
         let token = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         let token = token.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        let account = self
-            .verifier
-            .verify(token, SystemTime::now())
-            .map_err(|error| Status::unauthenticated(error.to_string()))?;
+        let reviewed = self.reviewed.lock().unwrap().get(token).cloned();
+        let account = match reviewed {
+            Some(account) => account,
+            None => self
+                .verifier
+                .verify(token, SystemTime::now())
+                .map_err(|error| Status::unauthenticated(error.to_string()))?,
+        };
         Ok(account.spiffe_id(self.authority.trust_domain()).unwrap())
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod upstream;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,13 +34,25 @@ pub(crate) struct Sidecar {
 
 impl Sidecar {
     pub(crate) fn start(control_plane: &ControlPlane, address: [u8; 4], args: &[&str]) -> Self {
-        let address = IpAddr::from(address);
         let token = control_plane.token_file("shop", "test");
+        Self::with_token(control_plane, address, &token, args, &[])
+    }
+
+    /// With this token, and these environment variables.
+    pub(crate) fn with_token(
+        control_plane: &ControlPlane,
+        address: [u8; 4],
+        token: &Path,
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
+        let address = IpAddr::from(address);
         let child = Command::new(env!("CARGO_BIN_EXE_pillion-proxy"))
             .args(["--address", &address.to_string(), "--token-file"])
             .arg(token)
             .args(["--control-plane", &control_plane.address().to_string(), "--workers", "1"])
             .args(args)
+            .envs(variables.iter().copied())
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();

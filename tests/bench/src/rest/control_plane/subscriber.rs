@@ -44,7 +44,7 @@ impl Account {
         let domain: TrustDomain = TRUST_DOMAIN.parse()?;
         let id = SpiffeId::control_plane(&domain);
         let token = token.trim().to_owned();
-        let root = TokenPin::read(&token)?.root_sha256.context("the token names no root")?;
+        let root = TokenPin::read(&token)?.root_sha256.context("a join token names its root")?;
         let tls = certs::pinned_client_config(root, id, &[b"h2"]);
         Ok(Self { api, token, tls })
     }

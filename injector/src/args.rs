@@ -1,0 +1,108 @@
+//! The flags that both who injects files and who answers the webhook have.
+
+use clap::Args;
+
+use crate::quantity::Quantity;
+use crate::settings::Resources;
+
+/// What is injected: images, and what they are given.
+#[derive(Debug, Clone, Args)]
+pub struct InjectionArgs {
+    /// Where the images pillion-proxy and pillion-init are, such as registry.example.org/mesh
+    /// [default: none, the images of the node]
+    #[arg(
+        long,
+        env = "PILLION_IMAGE_REGISTRY",
+        value_name = "PREFIX",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Injection"
+    )]
+    pub image_registry: String,
+
+    /// CPUs that are kept for each sidecar, where its pod says no other.
+    #[arg(
+        long,
+        env = "PILLION_PROXY_CPU_REQUEST",
+        value_name = "AMOUNT",
+        default_value = "50m",
+        help_heading = "Injection"
+    )]
+    pub proxy_cpu_request: Quantity,
+
+    /// CPUs that each sidecar may use, and its workers [default: no limit; as many workers as CPUs
+    /// are kept for it]
+    #[arg(
+        long,
+        env = "PILLION_PROXY_CPU_LIMIT",
+        value_name = "AMOUNT",
+        help_heading = "Injection"
+    )]
+    pub proxy_cpu_limit: Option<Quantity>,
+
+    /// Bytes that are kept for each sidecar, where its pod says no other.
+    #[arg(
+        long,
+        env = "PILLION_PROXY_MEMORY_REQUEST",
+        value_name = "AMOUNT",
+        default_value = "32Mi",
+        help_heading = "Injection"
+    )]
+    pub proxy_memory_request: Quantity,
+
+    /// Bytes beyond which each sidecar is killed [default: no limit]
+    #[arg(
+        long,
+        env = "PILLION_PROXY_MEMORY_LIMIT",
+        value_name = "AMOUNT",
+        help_heading = "Injection"
+    )]
+    pub proxy_memory_limit: Option<Quantity>,
+}
+
+impl InjectionArgs {
+    /// The reference of one of our images in this version.
+    pub fn image(&self, name: &str, version: &str) -> String {
+        match self.image_registry.trim_end_matches('/') {
+            "" => format!("{name}:{version}"),
+            registry => format!("{registry}/{name}:{version}"),
+        }
+    }
+
+    /// What a sidecar gets whose pod says no other.
+    pub fn resources(&self) -> Resources {
+        Resources {
+            cpu_request: self.proxy_cpu_request.clone(),
+            cpu_limit: self.proxy_cpu_limit.clone(),
+            memory_request: self.proxy_memory_request.clone(),
+            memory_limit: self.proxy_memory_limit.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    fn parse(flags: &[&str]) -> InjectionArgs {
+        let command = InjectionArgs::augment_args(Command::new("test").no_binary_name(true));
+        InjectionArgs::from_arg_matches(&command.get_matches_from(flags)).unwrap()
+    }
+
+    #[test]
+    fn without_flags_all_is_standard() {
+        let args = parse(&[]);
+        assert_eq!(args.resources(), Resources::standard());
+        assert_eq!(args.image("pillion-proxy", "1.2.3"), "pillion-proxy:1.2.3");
+    }
+
+    #[test]
+    fn a_registry_stands_before_the_name() {
+        for registry in ["example.org:5000/mesh", "example.org:5000/mesh/"] {
+            let image = parse(&["--image-registry", registry]).image("pillion-init", "1");
+            assert_eq!(image, "example.org:5000/mesh/pillion-init:1");
+        }
+    }
+}
