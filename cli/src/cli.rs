@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{check, demo, demo_app, parent, token};
+use crate::{check, crds, demo, demo_app, parent, token};
 
 /// Pillion, a service mesh: a sidecar beside each workload, and a small control plane.
 #[derive(Debug, Parser)]
@@ -37,6 +37,9 @@ enum Command {
     /// Say what is wrong with a directory of objects
     #[command(disable_help_flag = true)]
     Check(Rest),
+    /// Print the definitions of Pillion's own kinds, for `kubectl apply`
+    #[command(disable_help_flag = true)]
+    Crds(Rest),
     /// Run the control plane
     #[command(disable_help_flag = true)]
     ControlPlane(Rest),
@@ -86,6 +89,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Demo(rest) => demo::main(rest.of("pillion demo")),
         Command::Token(rest) => token::main(rest.of("pillion token")),
         Command::Check(rest) => check::main(rest.of("pillion check")),
+        Command::Crds(rest) => crds::main(rest.of("pillion crds")),
         Command::ControlPlane(rest) => control_plane::run::main(rest.of("pillion control-plane")),
         Command::Proxy(rest) => proxy::run::main(rest.of("pillion proxy")),
         Command::Help { command } => {
