@@ -85,6 +85,20 @@ async fn a_policy_overrules_the_flag_and_selects_by_labels() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_that_knows_no_policy_yet_lets_no_plaintext_in() {
+    let shop = Shop::open().await;
+    let token = shop.mesh.token("shop", "late", "1h").await;
+    shop.mesh.control_plane().kill();
+    let flags = ["--token-file", token.to_str().unwrap(), "--probes", PROBES];
+    let builder = shop.mesh.pod("shop/late").app(App::http()).without_token().flags(flags);
+    let pod = builder.start_unready().await;
+    until_plaintext(&pod, Some(403)).await;
+    assert_eq!(plaintext(&pod, "/healthz").await, Some(200), "it must be found healthy to start");
+    shop.mesh.restart_control_plane().await;
+    until_plaintext(&pod, Some(200)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_probes_are_let_in_where_plaintext_is_refused() {
     let shop = Shop::open().await;
     shop.mesh.write("policy.yaml", &policy("strict", "plaintext: Deny"));
