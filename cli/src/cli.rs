@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{check, demo, demo_app, inject, parent, token};
+use crate::{check, crds, demo, demo_app, inject, parent, token};
 
 /// Pillion, a service mesh: a sidecar beside each workload, and a small control plane.
 #[derive(Debug, Parser)]
@@ -43,6 +43,9 @@ enum Command {
     /// Take them out again
     #[command(disable_help_flag = true)]
     Uninject(Rest),
+    /// Print the definitions of Pillion's own kinds, for `kubectl apply`
+    #[command(disable_help_flag = true)]
+    Crds(Rest),
     /// Run the control plane
     #[command(disable_help_flag = true)]
     ControlPlane(Rest),
@@ -94,6 +97,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Check(rest) => check::main(rest.of("pillion check")),
         Command::Inject(rest) => inject::main(rest.of("pillion inject")),
         Command::Uninject(rest) => inject::undo(rest.of("pillion uninject")),
+        Command::Crds(rest) => crds::main(rest.of("pillion crds")),
         Command::ControlPlane(rest) => control_plane::run::main(rest.of("pillion control-plane")),
         Command::Proxy(rest) => proxy::run::main(rest.of("pillion proxy")),
         Command::Help { command } => {

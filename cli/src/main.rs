@@ -6,6 +6,7 @@
 mod check;
 mod cli;
 mod client;
+mod crds;
 mod demo;
 mod demo_app;
 mod inject;

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod args;
 pub mod check;
 pub mod cluster;
+pub mod crds;
 pub mod hub;
 pub mod metrics;
 pub mod object;

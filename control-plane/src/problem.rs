@@ -45,6 +45,8 @@ pub enum Cause {
     Unsupported,
     /// A reference to something that is not there.
     Unresolved,
+    /// Another object takes its place, as the standard or the kind says.
+    Conflicted,
     /// Something that has no effect here, as the standard says.
     Ignored,
 }
@@ -83,7 +85,7 @@ pub struct Fault {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Unreadable,
         Self::Syntax,
         Self::UnknownKind,
@@ -92,6 +94,7 @@ impl Cause {
         Self::Duplicate,
         Self::Unsupported,
         Self::Unresolved,
+        Self::Conflicted,
         Self::Ignored,
     ];
 
@@ -106,6 +109,7 @@ impl Cause {
             Self::Duplicate => "duplicate",
             Self::Unsupported => "unsupported",
             Self::Unresolved => "unresolved",
+            Self::Conflicted => "conflicted",
             Self::Ignored => "ignored",
         }
     }
@@ -113,7 +117,7 @@ impl Cause {
     /// How much a problem of this sort holds back.
     pub const fn severity(self) -> Severity {
         match self {
-            Self::Unsupported | Self::Unresolved => Severity::Warning,
+            Self::Unsupported | Self::Unresolved | Self::Conflicted => Severity::Warning,
             Self::Ignored => Severity::Note,
             _ => Severity::Error,
         }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use model::name::Label;
 
+use crate::object::inbound_policy::Policy;
 use crate::object::pod::Pod;
-use crate::object::route::HttpRoute;
+use crate::object::route::Route;
 use crate::object::service::Service;
 use crate::object::slice::Slice;
 use crate::object::{Entry, Key, Known, Object};
@@ -72,10 +73,18 @@ impl World {
         }
     }
 
-    /// The HTTPRoutes, with their keys and where they were written.
-    pub fn routes(&self) -> impl Iterator<Item = (&Key, &Origin, &HttpRoute)> {
+    /// The HTTPRoutes and GRPCRoutes, with their keys and where they were written.
+    pub fn routes(&self) -> impl Iterator<Item = (&Key, &Origin, &Route)> {
         self.objects.values().filter_map(|entry| match &entry.object {
             Object::Route(route) => Some((&entry.key, &entry.origin, route)),
+            _ => None,
+        })
+    }
+
+    /// The InboundPolicies, with their keys and where they were written.
+    pub fn policies(&self) -> impl Iterator<Item = (&Key, &Origin, &Policy)> {
+        self.objects.values().filter_map(|entry| match &entry.object {
+            Object::Policy(policy) => Some((&entry.key, &entry.origin, policy)),
             _ => None,
         })
     }

@@ -87,7 +87,7 @@ catalogue! {
     RouteUnsupported = "route_unsupported", Config, 500, 12;
     /// The address is outside of the mesh, and policy (or what the address is) forbids to go there.
     EgressDenied = "egress_denied", Config, 403, 7;
-    /// The inbound sidecar knows no application port of this number.
+    /// The inbound sidecar knows no application port of this number, or policy refuses plaintext.
     PortDenied = "port_denied", Config, 403, 7;
     /// The Service has no ready endpoint.
     NoEndpoints = "no_endpoints", Upstream, 503, 14;

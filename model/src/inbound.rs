@@ -10,6 +10,18 @@ use crate::service::Protocol;
 pub struct Inbound {
     /// The application's ports that a Service names.
     pub ports: Vec<InboundPort>,
+    /// What a policy says of plaintext; `None` where none selects the workload.
+    pub plaintext: Option<Plaintext>,
+}
+
+/// Whether what comes without the mesh is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Plaintext {
+    /// Carried, and counted.
+    Allow,
+    /// Refused, and counted.
+    Deny,
 }
 
 /// One port of the application behind a sidecar.

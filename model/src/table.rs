@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::budget::RetryBudget;
 use crate::endpoint::{Endpoint, EndpointKey};
-use crate::inbound::{Inbound, InboundPort};
+use crate::inbound::{Inbound, InboundPort, Plaintext};
 use crate::name::ServiceName;
 use crate::owner::Owner;
 use crate::route::{Router, ServiceRoutes};
@@ -49,6 +49,7 @@ pub struct Table {
     owners: Map<IpAddr, OwnerEntry>,
     nobody: Set<IpAddr>,
     inbound: Vec<InboundEntry>,
+    plaintext: Option<Plaintext>,
     publication: u64,
 }
 
@@ -159,6 +160,7 @@ impl Table {
                 .collect(),
             nobody: resources.nobody.iter().copied().collect(),
             inbound: resources.inbound.ports.iter().map(InboundEntry::new).collect(),
+            plaintext: resources.inbound.plaintext,
             publication: resources.publication,
         }
     }
@@ -196,6 +198,11 @@ impl Table {
     /// The application's port of this number, where a Service names it.
     pub fn inbound_port(&self, port: u16) -> Option<&InboundEntry> {
         self.inbound.iter().find(|entry| entry.port.port == port)
+    }
+
+    /// What a policy says of plaintext; `None` where none selects the workload.
+    pub const fn plaintext(&self) -> Option<Plaintext> {
+        self.plaintext
     }
 
     /// The publication that this Table was built from.

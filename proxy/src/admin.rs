@@ -8,7 +8,7 @@ use daemon::admin::{Answer, is_local, json, metrics, text};
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use model::endpoint::Endpoint;
-use model::inbound::InboundPort;
+use model::inbound::{InboundPort, Plaintext};
 use model::service::Protocol;
 use model::table::{PortEntry, ServiceEntry};
 use serde::Serialize;
@@ -77,6 +77,7 @@ struct ConfigView {
     publication: u64,
     services: Vec<ServiceView>,
     inbound: Vec<InboundPort>,
+    plaintext: Option<Plaintext>,
 }
 
 #[derive(Serialize)]
@@ -126,6 +127,7 @@ fn config(mesh: &Mesh) -> Answer {
         publication: table.publication(),
         services,
         inbound: table.inbound().iter().map(|entry| entry.port.clone()).collect(),
+        plaintext: table.plaintext(),
     };
     match serde_json::to_vec_pretty(&view) {
         Ok(body) => json(StatusCode::OK, body),

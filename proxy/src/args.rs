@@ -8,6 +8,8 @@ use clap::{Parser, ValueEnum};
 use daemon::log::LogArgs;
 use model::name::ServiceName;
 
+use crate::inbound::probes::Probes;
+
 /// The Pillion sidecar: carries one workload's traffic through the mesh.
 #[derive(Debug, Parser)]
 #[command(
@@ -75,7 +77,7 @@ pub struct Args {
     #[arg(long, env = "PILLION_ADMIN_PORT", value_name = "PORT", default_value_t = 15020, help_heading = "Ports", value_parser = port())]
     pub admin_port: u16,
 
-    /// Whether the inbound plaintext port serves or refuses.
+    /// Whether the inbound plaintext port serves or refuses, where no InboundPolicy says so.
     #[arg(
         long,
         env = "PILLION_INBOUND_PLAINTEXT",
@@ -84,6 +86,17 @@ pub struct Args {
         help_heading = "Ports"
     )]
     pub inbound_plaintext: Policy,
+
+    /// The kubelet's HTTP probes, as JSON: [{"port":8080,"path":"/healthz"}]. A GET of such a path
+    /// is let in at the inbound plaintext port also where that refuses.
+    #[arg(
+        long,
+        env = "PILLION_PROBES",
+        value_name = "JSON",
+        default_value = "[]",
+        help_heading = "Ports"
+    )]
+    pub probes: Probes,
 
     /// Whether redirected connections may leave the mesh, for addresses that are neither a
     /// Service's nor a workload's.

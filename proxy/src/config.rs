@@ -11,6 +11,7 @@ use model::service::Protocol;
 use model::spiffe::{TrustDomain, TrustDomainError};
 
 use crate::args::{AccessLog, AppProtocol, Args, Policy};
+use crate::inbound::probes::Probes;
 
 /// The sidecar's settings, checked.
 #[derive(Debug, Clone)]
@@ -27,8 +28,10 @@ pub struct Config {
     pub app: App,
     /// The Service that the workload is registered for.
     pub registration: Option<Registration>,
-    /// Whether plaintext is let in.
+    /// Whether plaintext is let in, where no policy of the control plane's says so.
     pub plaintext: Policy,
+    /// What is let in all the same.
+    pub probes: Probes,
     /// Whether redirected connections may leave the mesh.
     pub egress: Policy,
     /// The workload's namespace, from its token.
@@ -205,6 +208,7 @@ impl Config {
             app,
             registration,
             plaintext: args.inbound_plaintext,
+            probes: args.probes,
             egress: args.egress,
             namespace,
             cluster_domain: args.cluster_domain.to_ascii_lowercase(),

@@ -85,6 +85,8 @@ def own_schemas(deploy):
                 jsonschema.Draft202012Validator.check_schema(schema)
                 key = (f"{crd['spec']['group']}/{version['name']}", crd["spec"]["names"]["kind"])
                 found[key] = schema
+    if not found:
+        sys.exit(f"no CustomResourceDefinition in {deploy / 'base' / 'crds'}: objects of our own kinds go unjudged")
     return found
 
 

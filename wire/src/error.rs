@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use model::name::{LabelError, ServiceNameError};
+use model::route::PatternError;
 use model::spiffe::SpiffeIdError;
 
 /// A message that cannot be used: the field by its path, and what is wrong with it.
@@ -46,6 +47,9 @@ pub enum Fault {
     /// No name of an HTTP header.
     #[error("{0:?} is no header name")]
     HeaderName(String),
+    /// No regular expression.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
     /// No HTTP status.
     #[error("{0} is no HTTP status")]
     Status(u32),

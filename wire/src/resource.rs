@@ -227,7 +227,7 @@ mod tests {
         [
             ("shop/api", Body::Service(service::tests::sample())),
             ("shop/api", Body::Routes(routes::tests::sample())),
-            ("127.0.1.1", Body::Inbound(Inbound { ports: vec![port] })),
+            ("127.0.1.1", Body::Inbound(Inbound { ports: vec![port], plaintext: None })),
             ("127.0.1.1", Body::Address(owner::tests::sample())),
         ]
     }
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_version_is_the_same_in_every_process() {
-        let body = Body::Inbound(Inbound { ports: Vec::new() });
+        let body = Body::Inbound(Inbound::default());
         assert_eq!(encode("127.0.1.1", &body).version, "95d6ed8132727554");
     }
 

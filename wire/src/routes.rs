@@ -5,8 +5,8 @@ use std::time::Duration;
 use http::{HeaderName, Method, StatusCode};
 use model::name::{LabelError, ServiceName, ServiceNameError};
 use model::route::{
-    Action, Backend, BackendTarget, HeaderMatch, Match, PathMatch, QueryMatch, Retry, Route, Rule,
-    ServiceRoutes, Timeouts,
+    Action, Backend, BackendTarget, HeaderMatch, Match, PathMatch, Pattern, PatternError,
+    QueryMatch, Retry, Route, RpcMatch, Rule, ServiceRoutes, Timeouts,
 };
 
 use crate::error::{DecodeError, Fault, each, each_value, port};
@@ -89,6 +89,7 @@ fn encode_match(one: &Match) -> proto::Match {
         path: Some(match &one.path {
             PathMatch::Exact(path) => proto::r#match::Path::Exact(path.clone()),
             PathMatch::Prefix(path) => proto::r#match::Path::Prefix(path.clone()),
+            PathMatch::Rpc(rpc) => proto::r#match::Path::Rpc(encode_rpc(rpc)),
         }),
         method: one.method.as_ref().map(ToString::to_string),
         headers: one.headers.iter().map(header).collect(),
@@ -101,6 +102,9 @@ fn decode_match(message: proto::Match) -> Result<Match, DecodeError> {
     let path = match message.path.ok_or_else(|| DecodeError::at("path", Fault::Missing))? {
         proto::r#match::Path::Exact(path) => PathMatch::Exact(path),
         proto::r#match::Path::Prefix(path) => PathMatch::Prefix(path),
+        proto::r#match::Path::Rpc(rpc) => {
+            PathMatch::Rpc(decode_rpc(rpc).map_err(|error| error.within("rpc"))?)
+        }
     };
     let query = |q: proto::NameValue| QueryMatch { name: q.name, value: q.value };
     Ok(Match {
@@ -108,6 +112,22 @@ fn decode_match(message: proto::Match) -> Result<Match, DecodeError> {
         method: message.method.map(decode_method).transpose()?,
         headers: each("headers", message.headers, decode_header)?,
         query: message.query.into_iter().map(query).collect(),
+    })
+}
+
+fn encode_rpc(rpc: &RpcMatch) -> proto::RpcPath {
+    let text = |pattern: &Option<Pattern>| pattern.as_ref().map(|p| p.as_str().into());
+    proto::RpcPath { service: text(&rpc.service), method: text(&rpc.method) }
+}
+
+fn decode_rpc(message: proto::RpcPath) -> Result<RpcMatch, DecodeError> {
+    let pattern = |field, text: Option<String>| {
+        let parsed = text.map(|text| text.parse()).transpose();
+        parsed.map_err(|error: PatternError| DecodeError::at(field, error))
+    };
+    Ok(RpcMatch {
+        service: pattern("service", message.service)?,
+        method: pattern("method", message.method)?,
     })
 }
 
@@ -204,7 +224,7 @@ pub(crate) mod tests {
         };
         let unsupported = Rule {
             name: None,
-            matches: vec![Match::any()],
+            matches: vec![Match::any(), rpc_match()],
             action: Action::Unsupported("filter RequestMirror".into()),
             timeouts: Timeouts::default(),
             retry: None,
@@ -228,6 +248,11 @@ pub(crate) mod tests {
         }
     }
 
+    fn rpc_match() -> Match {
+        let method = Some("Get.*".parse().unwrap());
+        Match { path: PathMatch::Rpc(RpcMatch { service: None, method }), ..Match::any() }
+    }
+
     #[test]
     fn what_is_encoded_decodes_to_the_same() {
         let routes = sample();
@@ -237,7 +262,7 @@ pub(crate) mod tests {
     #[test]
     fn a_bad_value_is_named_by_its_field() {
         type Break = fn(&mut proto::Route);
-        let cases: [(Break, &str); 9] = [
+        let cases: [(Break, &str); 10] = [
             (|r| r.namespace = "Shop".into(), "namespace: \"Shop\" is not a DNS-1123 label"),
             (|r| r.ports[1] = 0, "ports[1]: 0 is no port"),
             (|r| r.rules[0].matches.clear(), "rules[0].matches: the list is empty"),
@@ -249,6 +274,13 @@ pub(crate) mod tests {
             (
                 |r| r.rules[0].matches[1].headers[0].name = "a b".into(),
                 "rules[0].matches[1].headers[0].name: \"a b\" is no header name",
+            ),
+            (
+                |r| {
+                    let rpc = proto::RpcPath { service: Some("(a".into()), method: None };
+                    r.rules[1].matches[1].path = Some(proto::r#match::Path::Rpc(rpc));
+                },
+                "rules[1].matches[1].rpc.service: \"(a\" is no regular expression",
             ),
             (|r| r.rules[0].backends[2].target = None, "rules[0].backends[2].target: missing"),
             (

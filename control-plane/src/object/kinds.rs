@@ -14,6 +14,8 @@ pub(crate) enum Known {
     ServiceAccount,
     Namespace,
     HttpRoute,
+    GrpcRoute,
+    InboundPolicy,
 }
 
 /// What a document's apiVersion and kind say about it.
@@ -48,11 +50,10 @@ const CORE_FOREIGN: [&str; 16] = [
 ];
 
 /// Kinds of the Gateway API that this version does not read yet.
-const GATEWAY_LATER: [&str; 9] = [
+const GATEWAY_LATER: [&str; 8] = [
     "BackendTLSPolicy",
     "Gateway",
     "GatewayClass",
-    "GRPCRoute",
     "ListenerSet",
     "ReferenceGrant",
     "TCPRoute",
@@ -64,13 +65,15 @@ const GATEWAY_LATER: [&str; 9] = [
 const FOREIGN_GROUPS: [&str; 5] = ["apps", "autoscaling", "batch", "extensions", "policy"];
 
 impl Known {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Pod,
         Self::ServiceAccount,
         Self::Namespace,
         Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::InboundPolicy,
     ];
 
     /// The kind as objects write it.
@@ -82,6 +85,8 @@ impl Known {
             Self::ServiceAccount => "ServiceAccount",
             Self::Namespace => "Namespace",
             Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+            Self::InboundPolicy => "InboundPolicy",
         }
     }
 
@@ -92,6 +97,8 @@ impl Known {
             Self::HttpRoute => {
                 &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"]
             }
+            Self::GrpcRoute => &["gateway.networking.k8s.io/v1"],
+            Self::InboundPolicy => &["pillion.dev/v1alpha1"],
             _ => &["v1"],
         }
     }
@@ -111,12 +118,14 @@ impl Known {
             Self::ServiceAccount => "serviceaccounts",
             Self::Namespace => "namespaces",
             Self::HttpRoute => "httproutes",
+            Self::GrpcRoute => "grpcroutes",
+            Self::InboundPolicy => "inboundpolicies",
         }
     }
 
     /// Whether an API server has the kind only when its CRD is installed.
     pub(crate) const fn is_optional(self) -> bool {
-        matches!(self, Self::HttpRoute)
+        matches!(self, Self::HttpRoute | Self::GrpcRoute | Self::InboundPolicy)
     }
 
     /// Whether nothing but the metadata of its objects is of interest.
@@ -230,7 +239,7 @@ mod tests {
         let cases = [
             ("v1", "Servce", "unknown kind \"Servce\" of v1: did you mean Service? Pillion reads"),
             ("gateway.networking.k8s.io/v1", "HttpRoute", "did you mean HTTPRoute?"),
-            ("gateway.networking.k8s.io/v1", "GRPCRoute", "not read by this version"),
+            ("gateway.networking.k8s.io/v1", "TCPRoute", "not read by this version"),
             ("example.com/v1", "Widget", "Pillion reads Service, EndpointSlice, Pod,"),
             ("v1beta1", "Service", "Service is read as v1, not v1beta1"),
             ("serving.knative.dev/v1", "Service", "unknown kind \"Service\" of serving"),

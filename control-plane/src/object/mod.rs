@@ -1,7 +1,9 @@
 //! Kubernetes objects as the mesh reads them: parsed once at the edge into small types that hold
 //! only what the mesh uses, with every fault named by its field.
 
+pub mod age;
 mod appprotocol;
+pub mod inbound_policy;
 mod kinds;
 mod meta;
 pub mod pod;
@@ -40,8 +42,10 @@ pub enum Object {
     Slice(slice::Slice),
     /// A Pod.
     Pod(pod::Pod),
-    /// An HTTPRoute.
-    Route(route::HttpRoute),
+    /// An HTTPRoute or a GRPCRoute.
+    Route(route::Route),
+    /// An InboundPolicy.
+    Policy(inbound_policy::Policy),
     /// A Namespace or ServiceAccount: checked, and without effect so far.
     Plain,
 }
@@ -116,7 +120,9 @@ fn parse_known(value: &Value, known: Known) -> Outcome<Object> {
         Known::Service => as_object(service::parse(value), Object::Service),
         Known::EndpointSlice => as_object(slice::parse(value), Object::Slice),
         Known::Pod => as_object(pod::parse(value), Object::Pod),
-        Known::HttpRoute => as_object(route::parse(value), Object::Route),
+        Known::HttpRoute => as_object(route::parse_http(value), Object::Route),
+        Known::GrpcRoute => as_object(route::parse_grpc(value), Object::Route),
+        Known::InboundPolicy => as_object(inbound_policy::parse(value), Object::Policy),
         Known::Namespace | Known::ServiceAccount => meta::check_plain(value, known),
     }
 }

@@ -141,13 +141,29 @@ impl<'de> Deserializer<'de> for Node<'de, '_> {
         visitor.visit_newtype_struct(self)
     }
 
+    /// Enums are words in Kubernetes objects.
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.value {
+            Value::String(text) => {
+                let word: StrDeserializer<'_, Error> = text.as_str().into_deserializer();
+                self.located(visitor.visit_enum(word))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         visitor.visit_unit()
     }
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
-        unit unit_struct seq tuple tuple_struct map enum identifier
+        unit unit_struct seq tuple tuple_struct map identifier
     }
 }
 

@@ -43,7 +43,9 @@ pub(super) fn translate(
             }
         }
     }
-    let inbound =
-        |ports: BTreeMap<u16, InboundPort>| Inbound { ports: ports.into_values().collect() };
+    let inbound = |ports: BTreeMap<u16, InboundPort>| Inbound {
+        ports: ports.into_values().collect(),
+        plaintext: None,
+    };
     ports.into_iter().map(|(address, ports)| (address, inbound(ports))).collect()
 }

@@ -2,8 +2,10 @@
 
 mod addresses;
 mod endpoints;
+mod grpc;
 mod inbound;
 mod owners;
+mod policies;
 mod routes;
 mod services;
 
@@ -62,9 +64,11 @@ pub struct ScopedRoutes {
 pub fn translate(world: &World, leases: &[&Lease], settings: &Settings) -> Translation {
     let registered = Registered::new(leases);
     let (behind, workloads) = endpoints::collect(world, &registered, settings);
-    let (services, mut problems) = services::translate(world, &registered, &behind, settings);
+    let (mut services, mut problems) = services::translate(world, &registered, &behind, settings);
     let (routes, unresolved) = routes::translate(world, &services);
-    let inbound = inbound::translate(leases, &behind, &services);
+    grpc::note_ports(world, &mut services);
+    let mut inbound = inbound::translate(leases, &behind, &services);
+    problems.extend(policies::note(world, leases, &mut inbound));
     let owners = owners::translate(&services, workloads, &inbound);
     problems.extend(unresolved);
     Translation { services, routes, inbound, owners, problems }
@@ -95,5 +99,7 @@ impl<'l> Registered<'l> {
     }
 }
 
+#[cfg(test)]
+mod kinds_tests;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! HTTPRoutes: attached to their parent Services, with their references resolved (GEP-1294).
+//! HTTPRoutes and GRPCRoutes: attached to their parent Services, with their references resolved (GEP-1294).
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,10 @@ use model::service::Service;
 
 use super::ScopedRoutes;
 use crate::object::Key;
-use crate::object::route::{Action as Written, Age, BackendRef, HttpRoute, Parent, Reference};
+use crate::object::age::Age;
+use crate::object::route::{
+    Action as WrittenAction, BackendRef, Kind, Parent, Reference, Route as Written,
+};
 use crate::problem::{Cause, Fault, Origin, Problem};
 use crate::world::World;
 
@@ -19,15 +22,19 @@ pub(super) fn translate(
     world: &World,
     services: &Services,
 ) -> (BTreeMap<ServiceName, ScopedRoutes>, Vec<Problem>) {
-    let mut routes: Vec<(&Key, &Origin, &HttpRoute)> = world.routes().collect();
+    let mut routes: Vec<(&Key, &Origin, &Written)> = world.routes().collect();
     // Between routes, the older one comes first, then the one first by namespace and name.
     routes.sort_by_key(|(_, _, route)| precedence(route));
     let mut attached: BTreeMap<ServiceName, ScopedRoutes> = BTreeMap::new();
+    let mut taken = Taken::default();
     let mut problems = Vec::new();
     for (key, origin, route) in routes {
         let mut faults = Vec::new();
         let rules = resolve_rules(route, services, &mut faults);
         for (service, ports) in attachments(route, services, &mut faults) {
+            let Some(ports) = taken.give(route, service, ports, services, &mut faults) else {
+                continue;
+            };
             let part = Route {
                 namespace: route.namespace.clone(),
                 name: route.name.clone(),
@@ -41,8 +48,53 @@ pub(super) fn translate(
     (attached, problems)
 }
 
-fn precedence(route: &HttpRoute) -> (Age, &Label, &str) {
-    (route.age, &route.namespace, &route.name)
+/// GRPCRoutes come first: where both kinds name a port, it is theirs.
+fn precedence(route: &Written) -> (bool, Age, &Label, &str) {
+    (route.kind != Kind::Grpc, route.age, &route.namespace, &route.name)
+}
+
+/// The ports that GRPCRoutes have taken, by the Service and the namespace of the routes; no ports
+/// are all. Routes of different namespaces never meet: a client sees those of one (GEP-1294).
+#[derive(Default)]
+struct Taken<'w>(BTreeMap<(&'w ServiceName, &'w Label), Vec<Vec<u16>>>);
+
+impl<'w> Taken<'w> {
+    /// The ports of a Service that a route gets of those that it names: of several kinds of route
+    /// for one port only one counts, GRPCRoute before HTTPRoute (GEP-1294). `None` for no port.
+    fn give(
+        &mut self,
+        route: &'w Written,
+        service: &'w ServiceName,
+        ports: Vec<u16>,
+        services: &Services,
+        faults: &mut Vec<Fault>,
+    ) -> Option<Vec<u16>> {
+        let of_service = (service, &route.namespace);
+        if route.kind == Kind::Grpc {
+            self.0.entry(of_service).or_default().push(ports.clone());
+            return Some(ports);
+        }
+        let Some(taken) = self.0.get(&of_service) else { return Some(ports) };
+        let is_taken = |port: &u16| taken.iter().any(|of| of.is_empty() || of.contains(port));
+        let wanted = if ports.is_empty() { all_ports(service, services) } else { ports.clone() };
+        let (lost, left): (Vec<u16>, Vec<u16>) = wanted.into_iter().partition(is_taken);
+        if lost.is_empty() && !taken.iter().any(Vec::is_empty) {
+            return Some(ports);
+        }
+        let parent = route.parents.iter().find(|parent| parent.service == *service);
+        let field = parent.map_or_else(String::new, |parent| parent.field.clone());
+        let message = format!(
+            "Conflicted: a GRPCRoute is attached to Service {service} too, and takes the ports \
+             {lost:?}: there the HTTPRoute has no effect"
+        );
+        faults.push(Fault::new(Cause::Conflicted, field, message));
+        (!left.is_empty()).then_some(left)
+    }
+}
+
+fn all_ports(service: &ServiceName, services: &Services) -> Vec<u16> {
+    let ports = services.get(service).map(|service| service.ports.as_slice());
+    ports.unwrap_or_default().iter().map(|port| port.port).collect()
 }
 
 impl ScopedRoutes {
@@ -58,8 +110,8 @@ impl ScopedRoutes {
 }
 
 /// The Services that a route is attached to, each with the ports it is for; no ports are all.
-fn attachments<'r>(
-    route: &'r HttpRoute,
+pub(super) fn attachments<'r>(
+    route: &'r Written,
     services: &Services,
     faults: &mut Vec<Fault>,
 ) -> BTreeMap<&'r ServiceName, Vec<u16>> {
@@ -101,12 +153,12 @@ fn parent_port(parent: &Parent, services: &Services) -> Result<Option<u16>, Faul
     }
 }
 
-fn resolve_rules(route: &HttpRoute, services: &Services, faults: &mut Vec<Fault>) -> Vec<Rule> {
+fn resolve_rules(route: &Written, services: &Services, faults: &mut Vec<Fault>) -> Vec<Rule> {
     let mut rules = Vec::new();
     for rule in &route.rules {
         let action = match &rule.action {
-            Written::Unsupported(reason) => Action::Unsupported(reason.clone()),
-            Written::Forward(backends) => {
+            WrittenAction::Unsupported(reason) => Action::Unsupported(reason.clone()),
+            WrittenAction::Forward(backends) => {
                 let resolve = |backend| resolve_backend(backend, services, faults);
                 Action::Forward(backends.iter().map(resolve).collect())
             }

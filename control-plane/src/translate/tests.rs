@@ -13,7 +13,7 @@ fn settings() -> Settings {
     }
 }
 
-fn translated(objects: &[&str], leases: &[Lease]) -> Translation {
+pub(super) fn translated(objects: &[&str], leases: &[Lease]) -> Translation {
     let leases: Vec<&Lease> = leases.iter().collect();
     translate(&world(objects), &leases, &settings())
 }
@@ -37,7 +37,7 @@ fn endpoints(service: &Service) -> Vec<String> {
 const API: &str = "{apiVersion: v1, kind: Service, metadata: {name: api, namespace: shop}, \
     spec: {selector: {app: api}, ports: [{name: http, port: 80, targetPort: web}]}}";
 
-fn pod(name: &str, address: &str, more: &str, status: &str) -> String {
+pub(super) fn pod(name: &str, address: &str, more: &str, status: &str) -> String {
     format!(
         "{{apiVersion: v1, kind: Pod, \
          metadata: {{name: {name}, namespace: shop, labels: {{app: api}}{more}}}, \

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use rand::Rng;
 
-use super::{Action, Backend, Match, PathMatch, Route, Rule, ServiceRoutes};
+use super::{Action, Backend, Match, PathMatch, Pattern, Route, RpcMatch, Rule, ServiceRoutes};
 
 /// The routes of one Service port, ready to be asked: every match of every rule of every route
 /// that applies, the one that takes precedence first.
@@ -107,14 +107,32 @@ fn candidates(route: &Route) -> impl Iterator<Item = Candidate> {
 }
 
 /// What sorts a match before others, least first: an exact path, the longest prefix, a method,
-/// the most headers, the most query parameters (Gateway API, HTTPRouteRule.matches).
+/// the most headers, the most query parameters (Gateway API, HTTPRouteRule.matches). In terms of
+/// gRPC that is service and method, the service alone, the method alone (GRPCRouteRule.matches).
 fn precedence(wanted: &Match) -> impl Ord + use<> {
-    let (exact, length) = match &wanted.path {
-        PathMatch::Exact(_) => (true, 0),
-        // The API counts characters. Of two prefixes of one path, more bytes are more characters.
-        PathMatch::Prefix(prefix) => (false, prefix.len()),
-    };
-    Reverse((exact, length, wanted.method.is_some(), wanted.headers.len(), wanted.query.len()))
+    let path = path_precedence(&wanted.path);
+    Reverse((path, wanted.method.is_some(), wanted.headers.len(), wanted.query.len()))
+}
+
+/// What it matches by, then the lengths. The API counts characters. Of two prefixes of one path,
+/// more bytes are more characters; of two patterns that hold for one name, the text of the pattern
+/// counts, where the standard leaves it open. The exact text comes before a pattern.
+fn path_precedence(path: &PathMatch) -> (u8, usize, usize) {
+    let length = |pattern: &Option<Pattern>| pattern.as_ref().map_or(0, |p| p.as_str().len());
+    match path {
+        PathMatch::Exact(_) => (5, 0, 0),
+        PathMatch::Prefix(prefix) if prefix.is_empty() => (0, 0, 0),
+        PathMatch::Prefix(prefix) => (3, prefix.len(), 0),
+        PathMatch::Rpc(RpcMatch { service, method }) => {
+            let by = match (service, method) {
+                (Some(_), Some(_)) => 4,
+                (Some(_), None) => 2,
+                (None, Some(_)) => 1,
+                (None, None) => 0,
+            };
+            (by, length(service), length(method))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -192,6 +210,30 @@ mod tests {
             ("GET /?a=b&c=d", "r/3"),
             ("GET /?a=b&c=e", "r/1"),
             ("GET /", "none"),
+        ];
+        check(&router(vec![route("r", &[], order)]), &cases);
+    }
+
+    #[test]
+    fn precedence_between_grpc_methods() {
+        let order: &[&[&str]] = &[
+            &["/", "~/|Get"],
+            &["~/|Get.*"],
+            &["~/shop[.].*|"],
+            &["/shop.Cart"],
+            &["~/shop[.]Cart|Get.*"],
+            &["=/shop.Cart/Get"],
+            &["=/shop.Cart/Get v:1", "~/| v:1"],
+        ];
+        let cases = [
+            ("POST /shop.Cart/Get", "r/5"),
+            ("POST /shop.Cart/Get v:1", "r/6"),
+            ("POST /shop.Cart/GetAll", "r/4"),
+            ("POST /shop.Cart/Put", "r/3"),
+            ("POST /shop.Stock/Get", "r/2"),
+            ("POST /web.Page/Get", "r/1"),
+            ("POST /web.Page/Put v:1", "r/6"),
+            ("POST /web.Page/Put", "r/0"),
         ];
         check(&router(vec![route("r", &[], order)]), &cases);
     }

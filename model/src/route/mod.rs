@@ -1,9 +1,11 @@
-//! HTTPRoute as data: what a request is matched by and where it goes.
+//! HTTPRoute and GRPCRoute as data: what a request is matched by and where it goes.
 //!
-//! The semantics are those of Gateway API v1 (`httproute_types.go`) and GEP-1294 for the mesh.
+//! The semantics are those of Gateway API v1 (`httproute_types.go`, `grpcroute_types.go`) and
+//! GEP-1294 for the mesh. A gRPC method is a path, `/SERVICE/METHOD`, so one kind of match does.
 //! [`Router`] holds the matches of all routes of a Service in the order of their precedence.
 
 mod find;
+mod pattern;
 
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use http::{HeaderName, Method, StatusCode};
 use serde::Serialize;
 
 pub use find::{Router, Selected};
+pub use pattern::{Pattern, PatternError};
 
 use crate::name::{Label, ServiceName};
 
@@ -24,7 +27,7 @@ pub struct ServiceRoutes {
     pub routes: Vec<Route>,
 }
 
-/// One HTTPRoute's rules for the parent Service.
+/// One route's rules for the parent Service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Route {
     /// The route's namespace.
@@ -122,6 +125,17 @@ pub enum PathMatch {
     /// A prefix of whole path elements, kept without a trailing `/`: `/abc` matches `/abc`,
     /// `/abc/` and `/abc/d`, not `/abcd`; empty matches all.
     Prefix(String),
+    /// A gRPC method by patterns, as `/SERVICE/METHOD`.
+    Rpc(RpcMatch),
+}
+
+/// A gRPC method, by patterns of its two names. Without either it is every call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RpcMatch {
+    /// On the service with its package, where set.
+    pub service: Option<Pattern>,
+    /// On the method, where set.
+    pub method: Option<Pattern>,
 }
 
 /// A header and the exact value it must have; repeated header lines count joined by a comma.

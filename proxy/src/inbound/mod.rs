@@ -5,6 +5,7 @@ pub mod application;
 mod carry;
 pub mod http;
 pub mod plaintext;
+pub mod probes;
 pub mod tunnel;
 
 use std::io;

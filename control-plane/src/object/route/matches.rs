@@ -1,4 +1,5 @@
-//! `rules[].matches`: which requests a rule is for.
+//! `rules[].matches` of an HTTPRoute, and what those of a GRPCRoute have in common with them:
+//! which requests a rule is for.
 
 use http::{HeaderName, Method};
 use model::route::{HeaderMatch, Match, PathMatch, QueryMatch};
@@ -16,9 +17,18 @@ const MOST_VALUES: usize = 16;
 const LONGEST_PATH: usize = 1024;
 const LONGEST_VALUE: usize = 4096;
 
+/// What reads one match of a kind of route. `None` for a match with a part that cannot be
+/// evaluated: without that part it would match more than was meant.
+pub(super) type ParseMatch<M> = fn(&M, &str, &mut Report) -> Option<Match>;
+
 /// The matches of the rule at `at`. Empty only when none of those written can be evaluated: then
 /// nothing is known to be meant by the rule.
-pub(super) fn parse(written: &[spec::Match], at: &str, report: &mut Report) -> Vec<Match> {
+pub(super) fn parse<M>(
+    written: &[M],
+    parse_match: ParseMatch<M>,
+    at: &str,
+    report: &mut Report,
+) -> Vec<Match> {
     if written.is_empty() {
         return vec![Match::any()];
     }
@@ -30,17 +40,17 @@ pub(super) fn parse(written: &[spec::Match], at: &str, report: &mut Report) -> V
     written.iter().enumerate().filter_map(one).collect()
 }
 
-/// `None` for a match with a part that cannot be evaluated: without that part it would match
-/// more than was meant.
-fn parse_match(written: &spec::Match, at: &str, report: &mut Report) -> Option<Match> {
+/// One match of an HTTPRoute.
+pub(super) fn parse_http(
+    written: &spec::HttpMatch,
+    at: &str,
+    report: &mut Report,
+) -> Option<Match> {
     let path = parse_path(written.path.as_ref(), at, report);
     let method = parse_method(written.method.as_deref(), at, report);
-    let headers = parse_values(&written.headers, &format!("{at}.headers"), report);
+    let headers = parse_headers(&written.headers, at, report);
     let query = parse_values(&written.query_params, &format!("{at}.queryParams"), report);
     let (headers, query) = (headers?, query?);
-    let mut headers: Vec<HeaderMatch> =
-        headers.into_iter().filter_map(|(at, one)| report.accept(parse_header(one, &at))).collect();
-    keep_first(&mut headers, |a, b| a.name == b.name);
     let pair = |(_, one): (String, &spec::ValueMatch)| QueryMatch {
         name: one.name.clone(),
         value: one.value.clone(),
@@ -48,6 +58,19 @@ fn parse_match(written: &spec::Match, at: &str, report: &mut Report) -> Option<M
     let mut query: Vec<QueryMatch> = query.into_iter().map(pair).collect();
     keep_first(&mut query, |a, b| a.name == b.name);
     Some(Match { path: path?, method: method?, headers, query })
+}
+
+/// The headers of the match at `at`.
+pub(super) fn parse_headers(
+    written: &[spec::ValueMatch],
+    at: &str,
+    report: &mut Report,
+) -> Option<Vec<HeaderMatch>> {
+    let values = parse_values(written, &format!("{at}.headers"), report)?;
+    let mut headers: Vec<HeaderMatch> =
+        values.into_iter().filter_map(|(at, one)| report.accept(parse_header(one, &at))).collect();
+    keep_first(&mut headers, |a, b| a.name == b.name);
+    Some(headers)
 }
 
 /// Of equivalent names the first counts (HTTPHeaderMatch.name, HTTPQueryParamMatch.name).
@@ -147,7 +170,8 @@ fn parse_header(written: &spec::ValueMatch, at: &str) -> Result<HeaderMatch, Fau
     Ok(HeaderMatch { name, value: written.value.clone() })
 }
 
-fn match_left_out(field: String, found: &str, served: &str) -> Fault {
+/// The fault of a match that has a part of a type or value that is not served.
+pub(super) fn match_left_out(field: String, found: &str, served: &str) -> Fault {
     let message =
         format!("{found:?} is not served (only {served}): the match it stands in is left out");
     unsupported(field, message)

@@ -1,18 +1,21 @@
-//! An HTTPRoute, decoded rule by rule: what this version cannot do costs the rule it stands in,
-//! never the whole route.
+//! An HTTPRoute or a GRPCRoute, decoded rule by rule: what this version cannot do costs the rule it
+//! stands in, never the whole route.
 
 mod matches;
+mod methods;
 mod parents;
 mod rule;
 mod spec;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use model::name::Label;
 use model::route::{Match, Retry, Timeouts};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::object::age::Age;
 use crate::object::{Outcome, meta, strict};
 use crate::problem::{Cause, Fault};
+use matches::ParseMatch;
 pub use parents::Parent;
 use spec::Document;
 
@@ -20,9 +23,11 @@ use spec::Document;
 const MOST_RULES: usize = 16;
 const MOST_MATCHES: usize = 128;
 
-/// An HTTPRoute as its object says it; references are not resolved yet.
+/// A route as its object says it; references are not resolved yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpRoute {
+pub struct Route {
+    /// Its kind.
+    pub kind: Kind,
     /// Its namespace.
     pub namespace: Label,
     /// Its name.
@@ -36,13 +41,13 @@ pub struct HttpRoute {
     pub rules: Vec<Rule>,
 }
 
-/// When an object was created, as it says itself. Sorts the oldest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Age {
-    /// `metadata.creationTimestamp`, in seconds since the epoch.
-    Since(i64),
-    /// It says nothing.
-    Unknown,
+/// The kinds of routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An HTTPRoute.
+    Http,
+    /// A GRPCRoute.
+    Grpc,
 }
 
 /// One rule, with its references as they are written.
@@ -97,8 +102,21 @@ pub enum Reference {
 }
 
 /// Parses an HTTPRoute.
-pub(crate) fn parse(value: &Value) -> Outcome<HttpRoute> {
-    let document: Document = strict::read(value, "")?;
+pub(crate) fn parse_http(value: &Value) -> Outcome<Route> {
+    parse(value, Kind::Http, matches::parse_http)
+}
+
+/// Parses a GRPCRoute.
+pub(crate) fn parse_grpc(value: &Value) -> Outcome<Route> {
+    parse(value, Kind::Grpc, methods::parse_grpc)
+}
+
+fn parse<M: DeserializeOwned>(
+    value: &Value,
+    kind: Kind,
+    parse_match: ParseMatch<M>,
+) -> Outcome<Route> {
+    let document: Document<M> = strict::read(value, "")?;
     let namespace = meta::namespace(document.metadata.namespace.as_deref())?;
     let mut report = Report::default();
     let parents = parents::parse(&document.spec.parent_refs, &namespace, &mut report);
@@ -106,11 +124,19 @@ pub(crate) fn parse(value: &Value) -> Outcome<HttpRoute> {
         let message = "ignored: a route of a Service is found by the Service's address";
         report.warn(Fault::new(Cause::Ignored, "spec.hostnames", message));
     }
-    let rules = parse_rules(document.spec.rules.as_deref(), &namespace, &mut report);
-    let route = HttpRoute {
+    // The CRD's default: one rule that matches everything, and forwards to nothing.
+    let written = document.spec.rules.unwrap_or_else(|| vec![spec::Rule::default()]);
+    check_rules(&written, kind, &mut report);
+    let parse = |(index, rule)| {
+        let at = format!("spec.rules[{index}]");
+        rule::parse(rule, parse_match, &namespace, &at, &mut report)
+    };
+    let rules = written.iter().enumerate().filter_map(parse).collect();
+    let route = Route {
+        kind,
         namespace,
         name: document.metadata.name.unwrap_or_default(),
-        age: age(document.metadata.creation_timestamp),
+        age: Age::of(document.metadata.creation_timestamp),
         parents,
         rules,
     };
@@ -143,18 +169,8 @@ impl Report {
     }
 }
 
-fn age(written: Option<Time>) -> Age {
-    written.map_or(Age::Unknown, |time| Age::Since(time.0.as_second()))
-}
-
-fn parse_rules(
-    written: Option<&[spec::Rule]>,
-    namespace: &Label,
-    report: &mut Report,
-) -> Vec<Rule> {
-    // The CRD's default: one rule that matches everything, and forwards to nothing.
-    let default = [spec::Rule::default()];
-    let written = written.unwrap_or(&default);
+/// The rules of the CRD that concern all rules together.
+fn check_rules<M>(written: &[spec::Rule<M>], kind: Kind, report: &mut Report) {
     if written.len() > MOST_RULES {
         let message = format!("{} rules; at most {MOST_RULES} are allowed", written.len());
         report.refuse(Fault::invalid("spec.rules", message));
@@ -168,11 +184,24 @@ fn parse_rules(
             let field = format!("spec.rules[{index}].name");
             report.refuse(Fault::invalid(field, "another rule has the same name"));
         }
+        if kind == Kind::Grpc {
+            refuse_http_only(rule, index, report);
+        }
     }
-    let parse =
-        |(index, rule)| rule::parse(rule, namespace, &format!("spec.rules[{index}]"), report);
-    written.iter().enumerate().filter_map(parse).collect()
 }
 
+/// A GRPCRoute has neither timeouts nor retries in any version of the standard: the time is the
+/// client's, in `grpc-timeout`.
+fn refuse_http_only<M>(rule: &spec::Rule<M>, index: usize, report: &mut Report) {
+    let written = [("timeouts", rule.timeouts.is_some()), ("retry", rule.retry.is_some())];
+    for (field, _) in written.into_iter().filter(|(_, is_written)| *is_written) {
+        let message = "unknown field: only an HTTPRoute has it";
+        let field = format!("spec.rules[{index}].{field}");
+        report.refuse(Fault::new(Cause::UnknownField, field, message));
+    }
+}
+
+#[cfg(test)]
+mod grpc_tests;
 #[cfg(test)]
 mod tests;

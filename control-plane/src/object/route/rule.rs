@@ -7,6 +7,7 @@ use model::name::Label;
 use model::route::{Retry, Timeouts};
 use serde_json::Value;
 
+use super::matches::ParseMatch;
 use super::{Action, BackendRef, Reference, Report, Rule, matches, spec};
 use crate::object::{label, port, unsupported};
 use crate::problem::{Cause, Fault};
@@ -19,13 +20,14 @@ const MOST_WEIGHT: i64 = 1_000_000;
 const DEFAULT_ATTEMPTS: u32 = 1;
 
 /// The rule at `at`; `None` when none of its matches can be evaluated.
-pub(super) fn parse(
-    written: &spec::Rule,
+pub(super) fn parse<M>(
+    written: &spec::Rule<M>,
+    parse_match: ParseMatch<M>,
     own: &Label,
     at: &str,
     report: &mut Report,
 ) -> Option<Rule> {
-    let matches = matches::parse(&written.matches, at, report);
+    let matches = matches::parse(&written.matches, parse_match, at, report);
     let backends = parse_backends(&written.backend_refs, own, at, report);
     let action = match first_filter(&written.filters, at) {
         Some((fault, reason)) => {

@@ -1,4 +1,5 @@
-//! The shape of an HTTPRoute as it is written (Gateway API v1, experimental channel).
+//! The shape of an HTTPRoute and a GRPCRoute as they are written (Gateway API v1, experimental
+//! channel). They differ in their matches, `M`, and in what a GRPCRoute's rule does not have.
 //!
 //! What has a closed set of values in the CRD is text here, so that one value more loses one
 //! match or filter, and not the object. The fields of filters are left as they are: this version
@@ -10,25 +11,25 @@ use serde_json::Value;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Document {
+pub(super) struct Document<M> {
     #[serde(rename = "apiVersion")]
     _api_version: String,
     #[serde(rename = "kind")]
     _kind: String,
     pub(super) metadata: ObjectMeta,
-    pub(super) spec: Spec,
+    pub(super) spec: Spec<M>,
     #[serde(rename = "status")]
     _status: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Spec {
+pub(super) struct Spec<M> {
     #[serde(default)]
     pub(super) parent_refs: Vec<ParentRef>,
     #[serde(default)]
     pub(super) hostnames: Vec<String>,
-    pub(super) rules: Option<Vec<Rule>>,
+    pub(super) rules: Option<Vec<Rule<M>>>,
     #[serde(rename = "useDefaultGateways")]
     _use_default_gateways: Option<String>,
 }
@@ -44,12 +45,12 @@ pub(super) struct ParentRef {
     pub(super) port: Option<i64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Rule {
+pub(super) struct Rule<M> {
     pub(super) name: Option<String>,
-    #[serde(default)]
-    pub(super) matches: Vec<Match>,
+    #[serde(default = "Vec::new")]
+    pub(super) matches: Vec<M>,
     #[serde(default)]
     pub(super) filters: Vec<Value>,
     #[serde(default)]
@@ -59,14 +60,45 @@ pub(super) struct Rule {
     pub(super) session_persistence: Option<Value>,
 }
 
+impl<M> Default for Rule<M> {
+    fn default() -> Self {
+        Self {
+            name: None,
+            matches: Vec::new(),
+            filters: Vec::new(),
+            backend_refs: Vec::new(),
+            timeouts: None,
+            retry: None,
+            session_persistence: None,
+        }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Match {
+pub(super) struct HttpMatch {
     pub(super) path: Option<PathMatch>,
     #[serde(default)]
     pub(super) headers: Vec<ValueMatch>,
     #[serde(default)]
     pub(super) query_params: Vec<ValueMatch>,
+    pub(super) method: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct GrpcMatch {
+    pub(super) method: Option<MethodMatch>,
+    #[serde(default)]
+    pub(super) headers: Vec<ValueMatch>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct MethodMatch {
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) service: Option<String>,
     pub(super) method: Option<String>,
 }
 

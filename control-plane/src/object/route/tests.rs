@@ -16,7 +16,7 @@ fn text(spec: &str) -> String {
     )
 }
 
-fn route(spec: &str) -> (HttpRoute, Vec<String>) {
+fn route(spec: &str) -> (Route, Vec<String>) {
     match good(&text(spec)) {
         (Object::Route(route), warnings) => (route, warnings),
         (other, _) => panic!("{other:?} is no HTTPRoute"),

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Method};
 
-use crate::route::{HeaderMatch, Match, PathMatch, QueryMatch};
+use crate::route::{HeaderMatch, Match, PathMatch, QueryMatch, RpcMatch};
 
 impl Match {
     /// Whether all parts of the match hold for a request.
@@ -28,7 +28,17 @@ fn path_holds(wanted: &PathMatch, path: &str) -> bool {
             let rest = path.strip_prefix(prefix.as_str());
             rest.is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
         }
+        PathMatch::Rpc(rpc) => rpc_holds(rpc, path),
     }
+}
+
+/// A call is `/SERVICE/METHOD` (gRPC over HTTP/2, "Requests"); anything else is none.
+fn rpc_holds(wanted: &RpcMatch, path: &str) -> bool {
+    let call = path.strip_prefix('/').and_then(|call| call.split_once('/'));
+    call.is_some_and(|(service, method)| {
+        wanted.service.as_ref().is_none_or(|pattern| pattern.holds(service))
+            && wanted.method.as_ref().is_none_or(|pattern| pattern.holds(method))
+    })
 }
 
 /// Repeated lines of a header count as one, joined by a comma (RFC 9110 §5.3).
@@ -81,13 +91,19 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A match from a line: an optional method, a path (`=` before an exact one), and after it
-    /// headers (`name:value`) and query parameters (`name=value`).
+    /// A match from a line: an optional method, a path (`=` before an exact one, `~` before the
+    /// patterns of a gRPC service and method, with `|` between them), and after it headers (`name:value`) and query parameters (`name=value`).
     pub(in crate::route) fn wanted(line: &str) -> Match {
         let mut wanted = Match::any();
         for (place, word) in line.split(' ').enumerate() {
             if let Some(path) = word.strip_prefix("=/") {
                 wanted.path = PathMatch::Exact(format!("/{path}"));
+            } else if let Some((service, method)) =
+                word.strip_prefix("~/").and_then(|rpc| rpc.split_once('|'))
+            {
+                let pattern = |text: &str| (!text.is_empty()).then(|| text.parse().unwrap());
+                let (service, method) = (pattern(service), pattern(method));
+                wanted.path = PathMatch::Rpc(RpcMatch { service, method });
             } else if word.starts_with('/') {
                 wanted.path = PathMatch::Prefix(word.trim_end_matches('/').into());
             } else if let Some((name, value)) = word.split_once(':') {
@@ -148,6 +164,22 @@ pub(super) mod tests {
         check("=/abc", &[("GET /abc", true), ("GET /abc?x", true), ("GET /abc/", false)]);
         check("=/", &[("GET /", true), ("GET /a", false)]);
         check("/", &[("GET /", true), ("GET /a", true), ("OPTIONS *", true)]);
+    }
+
+    #[test]
+    fn grpc_methods() {
+        let cases = [
+            ("POST /shop.Cart/GetAll", true),
+            ("POST /shop.Cart/Get", false),
+            ("POST /shop.Carts/GetAll", false),
+            ("POST /a.shop.Cart/GetAll", false),
+            ("POST /SHOP.Cart/GetAll", false),
+            ("POST /shop.Cart", false),
+            ("OPTIONS *", false),
+        ];
+        check("~/shop[.]Cart|Get.+", &cases);
+        check("~/|Get", &[("POST /any/Get", true), ("POST /any/Put", false)]);
+        check("~/a[.].*|", &[("POST /a.b/Get", true), ("POST /b.a/Get", false)]);
     }
 
     #[test]
