@@ -19,6 +19,7 @@ mod http_wrong;
 mod inbound_policy;
 mod invariants;
 mod kubernetes;
+mod kubernetes_writes;
 mod machine;
 mod manifests;
 mod mtls;

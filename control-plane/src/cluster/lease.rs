@@ -153,12 +153,12 @@ fn lease(version: Option<String>, holder: &str, transitions: i32) -> Value {
             "holderIdentity": holder,
             "leaseDurationSeconds": DURATION,
             "leaseTransitions": transitions,
-            "renewTime": now(),
+            "renewTime": renewed_at(),
         },
     })
 }
 
 /// The wall clock as a MicroTime, for people: nobody calculates with it.
-fn now() -> String {
+fn renewed_at() -> String {
     k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
