@@ -118,7 +118,7 @@ impl Candidate {
         let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
         match &self.seen {
             Some((seen, since)) if seen == version => {
-                since.elapsed() > Duration::from_secs(seconds.unwrap_or(DURATION.into()))
+                since.elapsed() > Duration::from_secs(seconds.unwrap_or_else(|| DURATION.into()))
             }
             _ => {
                 self.seen = Some((version.clone(), Instant::now()));

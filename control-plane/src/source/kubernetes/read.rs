@@ -120,11 +120,10 @@ mod tests {
 
     #[test]
     fn fields_of_a_newer_server_are_left_out() {
+        let ports = json!([{"port": 80, "name": "a"}, {"port": 81, "name": "b", "news": {}}]);
         let service = json!({"metadata": {"name": "a", "namespace": "shop", "managedFields": [{}]},
-            "spec": {"news": 1, "ports": [{"port": 80}, {"port": 81, "name": "b", "news": {}}]}});
-        let mut without = service.clone();
-        without["spec"]["ports"][0]["name"] = json!("a");
-        let (object, warnings) = good(without, Known::Service);
+            "spec": {"news": 1, "ports": ports}});
+        let (object, warnings) = good(service, Known::Service);
         let Object::Service(service) = object else { panic!("{object:?}") };
         assert_eq!(service.ports.len(), 2);
         assert_eq!(warnings, [""; 0]);
