@@ -1,5 +1,7 @@
 //! For the same objects, a directory and an API server publish the same bytes.
 
+#![allow(clippy::unwrap_used)] // tests fail by panicking
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

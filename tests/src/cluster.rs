@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -58,6 +60,11 @@ impl Cluster {
             self.api.put(&object);
         }
         self.api.service("pillion-system/pillion-injector", self.mesh.webhook());
+    }
+
+    /// A kubeconfig for it.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.api.kubeconfig(self.dir.path())
     }
 
     /// Puts a Service `NAMESPACE/NAME` with port 80 in place, without endpoints.
@@ -132,6 +139,11 @@ impl Cluster {
     pub async fn server(&self, name: &str) -> Pod {
         self.pod(name).app(App::http()).start().await
     }
+}
+
+/// A text as it stands in a Secret.
+pub fn base64(text: &str) -> String {
+    STANDARD.encode(text)
 }
 
 /// The objects of a file in `deploy/base`.

@@ -5,6 +5,7 @@
 
 mod apiserver;
 mod bounds;
+mod check_cluster;
 mod dashboards;
 mod demo;
 mod drain;

@@ -30,6 +30,8 @@ enum Command {
     Start(start::Args),
     /// How soon a change reaches many streams, and what streams and certificates cost.
     ControlPlane(control_plane::Args),
+    /// The same of a control plane that reads an API server with thousands of Services.
+    Kubernetes(control_plane::cluster::Args),
 }
 
 #[tokio::main]
@@ -54,6 +56,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Memory(args) => memory::run(args).await,
         Command::Start(args) => start::run(args).await,
         Command::ControlPlane(args) => control_plane::run(args).await,
+        Command::Kubernetes(args) => control_plane::cluster::run(args).await,
     }
 }
 

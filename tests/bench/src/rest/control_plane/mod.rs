@@ -2,6 +2,7 @@
 //! stream costs, and how many certificates it signs.
 
 mod certificates;
+pub(crate) mod cluster;
 mod push;
 mod subscriber;
 

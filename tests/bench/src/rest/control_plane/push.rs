@@ -48,10 +48,13 @@ pub(super) async fn measure(
     let each = |bytes: f64| bytes / KIB / args.streams as f64;
     report.target("a stream: resident", each(grown.resident), MOST_MEMORY, "KiB");
     report.line("a stream: anonymous", format!("{:.1} KiB", each(grown.anonymous)));
-    time_changes(report, mesh, streams, args.changes).await
+    let write = |address: IpAddr| {
+        mesh.write("endpoints.yaml", &yaml::endpoints("shop/s0", APP_PORT, &[address]));
+    };
+    time_changes(report, mesh, streams, args.changes, write).await
 }
 
-async fn open(account: &Account, count: usize) -> anyhow::Result<Vec<Subscriber>> {
+pub(super) async fn open(account: &Account, count: usize) -> anyhow::Result<Vec<Subscriber>> {
     let services = services();
     let mut opening = JoinSet::new();
     let mut streams = Vec::new();
@@ -71,11 +74,13 @@ async fn open(account: &Account, count: usize) -> anyhow::Result<Vec<Subscriber>
     Ok(streams)
 }
 
-async fn time_changes(
+/// Times changes that `write` makes: each gives the Service `shop/s0` another address.
+pub(super) async fn time_changes(
     report: &mut Report,
     mesh: &Mesh,
     streams: Vec<Subscriber>,
     changes: usize,
+    write: impl Fn(IpAddr),
 ) -> anyhow::Result<()> {
     let next = watch::Sender::new(String::new());
     let (seen, mut all_seen) = mpsc::unbounded_channel();
@@ -90,7 +95,11 @@ async fn time_changes(
         if number == 1 {
             ticks = mesh.control_plane().cpu_ticks();
         }
-        let took = change(mesh, number, &next, &mut all_seen, count).await?;
+        let address = IpAddr::from([127, 2, (number / 250) as u8, 1 + (number % 250) as u8]);
+        next.send_replace(address.to_string());
+        let begun = Instant::now();
+        write(address);
+        let took = times(begun, &mut all_seen, count).await?;
         if number > 0 {
             firsts.push(quantile(&took, 0.0));
             middles.push(quantile(&took, 0.5));
@@ -125,19 +134,12 @@ async fn follow(
     }
 }
 
-/// Changes a file, and gives the time that each stream took to have it, in milliseconds.
-async fn change(
-    mesh: &Mesh,
-    number: usize,
-    next: &watch::Sender<String>,
+/// The time that each stream took to have a change, in milliseconds.
+async fn times(
+    begun: Instant,
     seen: &mut mpsc::UnboundedReceiver<anyhow::Result<Instant>>,
     count: usize,
 ) -> anyhow::Result<Vec<f64>> {
-    let address = IpAddr::from([127, 2, (number / 250) as u8, 1 + (number % 250) as u8]);
-    let objects = yaml::endpoints("shop/s0", APP_PORT, &[address]);
-    next.send_replace(address.to_string());
-    let begun = Instant::now();
-    mesh.write("endpoints.yaml", &objects);
     let mut took = Vec::with_capacity(count);
     while took.len() < count
         && let Some(came) = seen.recv().await

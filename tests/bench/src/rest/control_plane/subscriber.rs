@@ -2,10 +2,12 @@
 //! fit beside the control plane.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use certs::TokenPin;
+use certs::{Authority, Identity, LeafKey, TokenPin};
 use hyper_util::rt::TokioIo;
 use model::spiffe::{SpiffeId, TrustDomain};
 use tests::mesh::TRUST_DOMAIN;
@@ -28,7 +30,8 @@ const QUEUE: usize = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Account {
     api: SocketAddr,
-    token: String,
+    /// Sent where there is no certificate.
+    token: Option<String>,
     tls: Arc<ClientConfig>,
 }
 
@@ -46,7 +49,21 @@ impl Account {
         let token = token.trim().to_owned();
         let root = TokenPin::read(&token)?.root_sha256.context("a join token names its root")?;
         let tls = certs::pinned_client_config(root, id, &[b"h2"]);
-        Ok(Self { api, token, tls })
+        Ok(Self { api, token: Some(token), tls })
+    }
+
+    /// By a certificate of the mesh's authority for `namespace/account`, as a sidecar that is back.
+    pub(super) fn certified(api: SocketAddr, state: &Path, account: &str) -> anyhow::Result<Self> {
+        let domain: TrustDomain = TRUST_DOMAIN.parse()?;
+        let (now, day) = (SystemTime::now(), Duration::from_secs(24 * 3600));
+        let authority = Authority::open(state, &domain, now)?;
+        let (namespace, name) = account.split_once('/').context("NAMESPACE/NAME")?;
+        let id = SpiffeId::workload(&domain, &namespace.parse()?, name)?;
+        let key = LeafKey::generate()?;
+        let chain = authority.sign(&key.csr(None)?, &id, day, now)?.chain;
+        let identity = Identity::new(&key, chain, authority.bundle())?;
+        let tls = identity.client_config(SpiffeId::control_plane(&domain), &[b"h2"]);
+        Ok(Self { api, token: None, tls })
     }
 
     /// Opens a stream on a connection of its own, as the sidecar at `address`, for `services`.
@@ -68,8 +85,10 @@ impl Account {
             .await?;
         let (said, messages) = mpsc::channel(QUEUE);
         let mut request = Request::new(ReceiverStream::new(messages));
-        let bearer = format!("Bearer {}", self.token).parse()?;
-        request.metadata_mut().insert("authorization", bearer);
+        if let Some(token) = &self.token {
+            let bearer = format!("Bearer {token}").parse()?;
+            request.metadata_mut().insert("authorization", bearer);
+        }
         let hello = proto::Hello {
             version: "bench".into(),
             instance: address.into(),

@@ -1,68 +1,20 @@
-//! `pillion check`: says what is wrong with a directory of objects, without a control plane.
+//! What is wrong with a directory of objects, without a control plane.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::Path;
 
 use anyhow::{Context, bail};
-use clap::Parser;
 use control_plane::check::{Report, check};
 use control_plane::problem::Severity;
-use control_plane::translate::{Range, Settings};
-use model::spiffe::TrustDomain;
-
-/// Say what is wrong with a directory of objects, as a control plane would read it.
-///
-/// Each problem is one line with its file, object and field. Exits 1 if there is an error or a
-/// warning, else 0; notes are for your knowledge only.
-#[derive(Debug, Parser)]
-#[command(name = "pillion check", version, max_term_width = 100)]
-pub(crate) struct CheckArgs {
-    /// The directory that is given to the control plane as --config-dir.
-    #[arg(value_name = "DIR")]
-    directory: PathBuf,
-
-    /// The mesh's SPIFFE trust domain.
-    #[arg(
-        long,
-        env = "PILLION_TRUST_DOMAIN",
-        value_name = "NAME",
-        default_value = "cluster.local"
-    )]
-    trust_domain: TrustDomain,
-
-    /// Range of the addresses that Services without a written clusterIP are given.
-    #[arg(long, env = "PILLION_SERVICE_CIDR", value_name = "CIDR", default_value = "10.96.0.0/12")]
-    service_cidr: Range,
-}
-
-/// Runs `pillion check`.
-pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match daemon::settings::parse::<CheckArgs>(args) {
-        Ok(args) => args,
-        Err(code) => return code,
-    };
-    match run(args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
+use control_plane::translate::Settings;
 
 /// Whether all is well with the directory.
-fn run(args: CheckArgs) -> anyhow::Result<bool> {
-    let directory = &args.directory;
+pub(super) fn run(directory: &Path, settings: &Settings) -> anyhow::Result<bool> {
     let what = || format!("cannot read the directory {}", directory.display());
     if !directory.metadata().with_context(what)?.is_dir() {
         bail!("{} is no directory", directory.display());
     }
-    let CheckArgs { trust_domain, service_cidr: service_range, .. } = args;
-    let settings = Settings { trust_domain, service_range, wait_for_pods: false };
-    let report = check(directory, &settings);
+    let report = check(directory, settings);
     let text = lines(&report, directory).join("\n");
     writeln!(io::stdout(), "{text}").context("cannot write the report")?;
     Ok(is_well(&report))

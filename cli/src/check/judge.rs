@@ -1,0 +1,330 @@
+//! What is right and wrong with a cluster: objects in, findings out.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::finding::Finding;
+
+/// The first version with native sidecars (`restartPolicy: Always` of an init container).
+const OLDEST: (u32, u32) = (1, 29);
+
+/// How far clocks may be apart: certificates begin five minutes before they are signed, and
+/// tokens are taken for some seconds after their end.
+const SKEW: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+
+/// How long before its end an authority is worth a word.
+const NEAR: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How many names stand in one finding.
+const NAMED: usize = 5;
+
+const DAY: u64 = 24 * 3600;
+
+/// Whether the API server is new enough, by its `/version`.
+pub(super) fn version(version: &Value) -> Finding {
+    let number = |field: &str| {
+        let digits: String =
+            text(&version[field]).chars().take_while(char::is_ascii_digit).collect();
+        digits.parse::<u32>().ok()
+    };
+    let Some(found) = number("major").zip(number("minor")) else {
+        return Finding::note(format!("the API server does not say its version: {version}"));
+    };
+    let shown = format!("the API server is Kubernetes {}.{}", found.0, found.1);
+    if found >= OLDEST {
+        Finding::ok(shown)
+    } else {
+        let fix = "Pillion needs native sidecars: upgrade the cluster to Kubernetes 1.29 or newer.";
+        Finding::error(shown, fix)
+    }
+}
+
+/// Whether the clocks of the API server and of this machine agree.
+pub(super) fn clock(server: SystemTime, own: SystemTime) -> Finding {
+    let apart = server.duration_since(own).unwrap_or_else(|behind| behind.duration());
+    let what =
+        format!("the clocks of the API server and of this machine are {} s apart", apart.as_secs());
+    let fix = "Have NTP set the clocks of all nodes and of this machine: certificates and tokens \
+               are believed by the time.";
+    let (warn, fail) = SKEW;
+    match apart {
+        apart if apart >= fail => Finding::error(what, fix),
+        apart if apart >= warn => Finding::warning(what, fix),
+        _ => Finding::ok("the clocks of the API server and of this machine agree"),
+    }
+}
+
+/// Whether the CRDs of the Gateway API are there.
+pub(super) fn gateway_api(routes: bool) -> Finding {
+    if routes {
+        return Finding::ok("the CRDs of the Gateway API are installed");
+    }
+    let fix = "Install the Gateway API's standard channel if you want HTTPRoutes or GRPCRoutes; \
+               the mesh works without, and notices them later.";
+    Finding::warning("the CRDs of the Gateway API are not installed", fix)
+}
+
+/// Whether the CRD of InboundPolicy is there.
+pub(super) fn own_crds(there: bool) -> Finding {
+    if there {
+        return Finding::ok("the CRD of InboundPolicy is installed");
+    }
+    let fix = "Apply the overlay again, or run `pillion crds | kubectl apply -f -`.";
+    Finding::error("the CRD of InboundPolicy (pillion.dev/v1alpha1) is not installed", fix)
+}
+
+/// What whoever installs must be allowed to do, of which this is denied.
+pub(super) fn permissions(denied: &[String]) -> Finding {
+    if denied.is_empty() {
+        return Finding::ok("you may create what an installation needs");
+    }
+    let what = format!("you may not {}", denied.join(", "));
+    Finding::error(what, "Install as somebody who may, such as a cluster administrator.")
+}
+
+/// Whether the control plane runs, and in this version.
+pub(super) fn deployment(deployment: Option<&Value>, own: &str) -> Vec<Finding> {
+    let Some(deployment) = deployment else {
+        let fix = "Install it: kubectl apply -k deploy/overlays/dev, or say its --namespace.";
+        return vec![Finding::error("there is no Deployment pillion-control-plane", fix)];
+    };
+    let wanted = deployment["spec"]["replicas"].as_u64().unwrap_or(1);
+    let available = deployment["status"]["availableReplicas"].as_u64().unwrap_or(0);
+    let what = format!("{available} of {wanted} replicas of the control plane are available");
+    let fix = "kubectl -n pillion-system describe deployment pillion-control-plane says why; so do \
+               /ready and /problems of the admin port 15014.";
+    let running = match available {
+        0 => Finding::error(what, fix),
+        some if some < wanted => Finding::warning(what, fix),
+        _ => Finding::ok(what),
+    };
+    let containers = &deployment["spec"]["template"]["spec"]["containers"];
+    let image = text(&containers[0]["image"]);
+    vec![running, skew("the control plane", tag(image).unwrap_or_default(), own)]
+}
+
+/// Whether something is of our own version.
+fn skew(what: &str, version: &str, own: &str) -> Finding {
+    if version == own {
+        return Finding::ok(format!("{what} has the version of this command, {own}"));
+    }
+    if version.is_empty() {
+        return Finding::note(format!("the image of {what} has no tag that tells its version"));
+    }
+    let fix = "Upgrade the control plane first, then restart the workloads; use the `pillion` of \
+               the same version.";
+    Finding::warning(format!("{what} is of version {version}, this command of {own}"), fix)
+}
+
+fn tag(image: &str) -> Option<&str> {
+    let name = image.split('@').next().unwrap_or_default();
+    // A colon before the last slash is of the registry's port.
+    name.rsplit('/').next()?.split_once(':').map(|(_, tag)| tag)
+}
+
+/// Whether an authority is good for a while. `what` names it.
+pub(super) fn authority(what: &str, ends: Option<SystemTime>, now: SystemTime) -> Finding {
+    let renew = "The control plane renews an issuer that has a third of its life left if root.key \
+                 is in the Secret pillion-ca; a root is replaced as docs/OPERATING.md says.";
+    let Some(ends) = ends else {
+        let what = format!("{what} in the Secret pillion-ca cannot be read");
+        return Finding::error(what, "Put the Secret back from a backup.");
+    };
+    match ends.duration_since(now) {
+        Err(_) => {
+            Finding::error(format!("{what} has expired: no certificate can be signed"), renew)
+        }
+        Ok(left) if left < NEAR => {
+            Finding::warning(format!("{what} ends in {} days", left.as_secs() / DAY), renew)
+        }
+        Ok(left) => Finding::ok(format!("{what} is good for {} days", left.as_secs() / DAY)),
+    }
+}
+
+/// Whether the API server can call the webhook.
+pub(super) fn webhook(configuration: Option<&Value>) -> Finding {
+    let Some(configuration) = configuration else {
+        let fix =
+            "Apply the overlay again; until then no pod gets a sidecar, but by `pillion inject`.";
+        return Finding::error("there is no MutatingWebhookConfiguration pillion-injector", fix);
+    };
+    let without = |webhook: &&Value| text(&webhook["clientConfig"]["caBundle"]).is_empty();
+    match list(&configuration["webhooks"]).iter().find(without) {
+        None => Finding::ok("the webhook has its caBundle"),
+        Some(_) => {
+            let fix = "The control plane writes it within seconds; if it does not, its log says why \
+                       (most often a missing permission, or no replica that leads).";
+            Finding::error("the webhook pillion-injector has no caBundle: no pod is injected", fix)
+        }
+    }
+}
+
+/// Pods of injected namespaces without a sidecar, and with one of another version.
+pub(super) fn pods(namespaces: &[Value], pods: &[Value], own: &str) -> Vec<Finding> {
+    let wanted = |pod: &&Value| is_running(pod) && is_wanted(namespaces, pod);
+    let wanted: Vec<&Value> = pods.iter().filter(wanted).collect();
+    let (injected, missing): (Vec<&Value>, Vec<&Value>) =
+        wanted.into_iter().partition(|pod| injected_version(pod).is_some());
+    let mut findings = Vec::new();
+    if missing.is_empty() {
+        findings.push(Finding::ok(format!(
+            "every pod that wants a sidecar has one ({})",
+            injected.len()
+        )));
+    } else {
+        let what = format!(
+            "{} without the sidecar that is wanted: {}",
+            count(missing.len()),
+            names(&missing)
+        );
+        let fix = "They were made before their namespace was labelled, or while there was no \
+                   injector: kubectl rollout restart their workloads. Events of the owner say if \
+                   an injection was skipped.";
+        findings.push(Finding::error(what, fix));
+    }
+    let other: Vec<&Value> =
+        injected.into_iter().filter(|pod| injected_version(pod) != Some(own)).collect();
+    if !other.is_empty() {
+        let what = format!(
+            "{} with a sidecar of another version than {own}: {}",
+            count(other.len()),
+            names(&other)
+        );
+        findings.push(Finding::warning(what, "Restart their workloads when it suits."));
+    }
+    findings
+}
+
+pub(super) fn count(pods: usize) -> String {
+    if pods == 1 { "1 pod".into() } else { format!("{pods} pods") }
+}
+
+pub(super) fn names(pods: &[&Value]) -> String {
+    let name = |pod: &&Value| {
+        format!("{}/{}", text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["name"]))
+    };
+    let mut named: BTreeSet<String> = pods.iter().map(name).collect();
+    let more = named.len().saturating_sub(NAMED);
+    while named.len() > NAMED {
+        named.pop_last();
+    }
+    let named = named.into_iter().collect::<Vec<_>>().join(", ");
+    if more == 0 { named } else { format!("{named} and {more} more") }
+}
+
+pub(super) fn injected_version(pod: &Value) -> Option<&str> {
+    pod["metadata"]["annotations"]["pillion.dev/injected"].as_str()
+}
+
+fn is_running(pod: &Value) -> bool {
+    let phase = text(&pod["status"]["phase"]);
+    pod["metadata"]["deletionTimestamp"].is_null() && !matches!(phase, "Succeeded" | "Failed")
+}
+
+/// As the webhook's selectors and the injector decide.
+fn is_wanted(namespaces: &[Value], pod: &Value) -> bool {
+    let inject =
+        |object: &Value, of: &str| text(&object["metadata"][of]["pillion.dev/inject"]).to_owned();
+    let own = [inject(pod, "labels"), inject(pod, "annotations")];
+    if own.iter().any(|value| value == "disabled") || pod["spec"]["hostNetwork"] == true {
+        return false;
+    }
+    let of_pod = |namespace: &&Value| namespace["metadata"]["name"] == pod["metadata"]["namespace"];
+    let namespace = namespaces.iter().find(of_pod).map(|namespace| inject(namespace, "labels"));
+    own[0] == "enabled" || namespace.as_deref() == Some("enabled")
+}
+
+pub(super) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+pub(super) fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::finding::Level;
+    use super::*;
+
+    #[test]
+    fn native_sidecars_need_a_version() {
+        let level = |minor: &str| version(&json!({"major": "1", "minor": minor})).level;
+        assert_eq!([level("28"), level("29"), level("36+")], [Level::Error, Level::Ok, Level::Ok]);
+        assert_eq!(version(&json!({})).level, Level::Note);
+    }
+
+    #[test]
+    fn clocks_and_authorities_are_judged_by_the_time_that_is_left() {
+        let now = SystemTime::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        assert_eq!(clock(now, now).level, Level::Ok);
+        assert_eq!(clock(now, after(20)).level, Level::Warning);
+        assert_eq!(clock(after(61), now).level, Level::Error);
+        let level = |ends| authority("the issuer", ends, now).level;
+        assert_eq!(level(None), Level::Error);
+        assert_eq!(level(Some(now - Duration::from_secs(1))), Level::Error);
+        assert_eq!(level(Some(after(29 * DAY))), Level::Warning);
+        assert_eq!(level(Some(after(31 * DAY))), Level::Ok);
+    }
+
+    #[test]
+    fn versions_are_told_by_the_tag() {
+        let of = |image: &str| {
+            let deployment = json!({"spec": {"replicas": 2, "template": {"spec": {"containers": [{"image": image}]}}},
+                "status": {"availableReplicas": 2}});
+            deployment_levels(&deployment)
+        };
+        assert_eq!(of("registry:5000/pillion-control-plane:1.0.0"), [Level::Ok, Level::Ok]);
+        assert_eq!(of("pillion-control-plane:0.9.0@sha256:ab"), [Level::Ok, Level::Warning]);
+        assert_eq!(of("registry:5000/pillion-control-plane@sha256:ab"), [Level::Ok, Level::Note]);
+    }
+
+    fn deployment_levels(object: &Value) -> Vec<Level> {
+        deployment(Some(object), "1.0.0").into_iter().map(|finding| finding.level).collect()
+    }
+
+    #[test]
+    fn pods_that_want_a_sidecar_and_have_none_are_named() {
+        let namespaces =
+            [json!({"metadata": {"name": "shop", "labels": {"pillion.dev/inject": "enabled"}}})];
+        let pod = |name: &str, more: Value| {
+            let mut pod = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {}});
+            merge(&mut pod, &more);
+            pod
+        };
+        let pods_of = |list: &[Value]| pods(&namespaces, list, "1");
+        let with = json!({"metadata": {"annotations": {"pillion.dev/injected": "1"}}});
+        assert_eq!(pods_of(&[pod("a", with.clone())])[0].level, Level::Ok);
+        let found = pods_of(&[pod("a", with), pod("b", json!({}))]);
+        assert!(
+            found[0].what.contains("1 pod without the sidecar that is wanted: shop/b"),
+            "{found:?}"
+        );
+        for out in [
+            json!({"spec": {"hostNetwork": true}}),
+            json!({"metadata": {"labels": {"pillion.dev/inject": "disabled"}}}),
+            json!({"metadata": {"annotations": {"pillion.dev/inject": "disabled"}}}),
+            json!({"status": {"phase": "Succeeded"}}),
+        ] {
+            assert_eq!(pods_of(&[pod("a", out)])[0].level, Level::Ok);
+        }
+        let old = json!({"metadata": {"annotations": {"pillion.dev/injected": "0"}}});
+        assert_eq!(pods_of(&[pod("a", old)])[1].level, Level::Warning);
+    }
+
+    fn merge(into: &mut Value, more: &Value) {
+        match (into, more) {
+            (Value::Object(into), Value::Object(more)) => {
+                for (name, value) in more {
+                    merge(into.entry(name.clone()).or_insert(Value::Null), value);
+                }
+            }
+            (into, more) => *into = more.clone(),
+        }
+    }
+}
