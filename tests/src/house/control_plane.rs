@@ -31,16 +31,24 @@ pub(super) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts it and waits until it is ready.
-    pub(super) async fn start(house: &House) -> Self {
+    /// Starts it and waits until it is ready. Its objects are those of the house, or those of the
+    /// API server of a kubeconfig.
+    pub(super) async fn start(house: &House, kubeconfig: Option<&Path>) -> Self {
         let addresses = Plan::control_plane(house.options.stack);
         let namespace = house.namespace(NAME, addresses).await;
         let home = house.home(NAME, User::Nobody);
         let door = Door::open(namespace.name(), &home, &house.logs(), NAME).await;
         let state = home.join("state");
         let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
-        let program = Program::at(&bins().control_plane)
-            .args(["--config-dir", &path(&house.path("config")), "--state-dir", &path(&state)])
+        let program = match kubeconfig {
+            None => Program::at(&bins().control_plane)
+                .args(["--config-dir", &path(&house.path("config"))]),
+            Some(file) => Program::at(&bins().control_plane)
+                .args(["--source", "kubernetes"])
+                .env("KUBECONFIG", &path(file)),
+        };
+        let program = program
+            .args(["--state-dir", &path(&state)])
             .args(["--address", &SocketAddr::new(addresses.first, API_PORT).to_string()])
             .args(["--admin-address", &admin()])
             .args(["--trust-domain", TRUST_DOMAIN]);
@@ -55,6 +63,11 @@ impl ControlPlane {
     /// Where sidecars find it.
     pub(super) fn api(&self) -> SocketAddr {
         SocketAddr::new(self.addresses.first, API_PORT)
+    }
+
+    /// The roots of the mesh, PEM.
+    pub(super) fn bundle(&self) -> PathBuf {
+        self.state.join("bundle.pem")
     }
 
     /// A join token for a service account.

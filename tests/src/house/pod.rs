@@ -37,17 +37,17 @@ pub struct PodBuilder<'a> {
 #[derive(Debug)]
 pub struct Pod {
     // Dropped in this order: processes before their namespace.
-    app: Mutex<Option<Process>>,
-    sidecar: Option<Mutex<Process>>,
-    door: Door,
-    namespace: Namespace,
-    name: String,
-    addresses: Addresses,
-    home: PathBuf,
-    logs: PathBuf,
-    program: Option<Program>,
-    probe: Option<Program>,
-    ports: Vec<Port>,
+    pub(super) app: Mutex<Option<Process>>,
+    pub(super) sidecar: Option<Mutex<Process>>,
+    pub(super) door: Door,
+    pub(super) namespace: Namespace,
+    pub(super) name: String,
+    pub(super) addresses: Addresses,
+    pub(super) home: PathBuf,
+    pub(super) logs: PathBuf,
+    pub(super) program: Option<Program>,
+    pub(super) probe: Option<Program>,
+    pub(super) ports: Vec<Port>,
 }
 
 impl<'a> PodBuilder<'a> {
@@ -113,7 +113,7 @@ impl<'a> PodBuilder<'a> {
     /// Starts it, and waits until the application and the sidecar are ready and the mesh knows.
     pub async fn start(self) -> Pod {
         let addresses = self.declare().await;
-        let namespace = self.enter(addresses).await;
+        let namespace = self.house.enter(&self.name, addresses, &self.namespace).await;
         let home = self.house.home(&self.name, User::Nobody);
         let logs = self.house.logs();
         let door = Door::open(namespace.name(), &home, &logs, &self.name).await;
@@ -159,16 +159,6 @@ impl<'a> PodBuilder<'a> {
             residents.plan.next()
         });
         change.await
-    }
-
-    async fn enter(&self, addresses: Addresses) -> Namespace {
-        let namespace = self.house.namespace(&self.name, addresses).await;
-        namespace.replace_in_etc("hosts", &self.house.path("hosts").join(&self.namespace));
-        // Names are in that file or nowhere: no query ever waits for a server.
-        let switch = self.house.path("nsswitch.conf");
-        std::fs::write(&switch, "passwd: files\ngroup: files\nhosts: files\n").expect("a file");
-        namespace.replace_in_etc("nsswitch.conf", &switch);
-        namespace
     }
 
     async fn sidecar(&self, namespace: &Namespace, addresses: Addresses) -> Option<Program> {
