@@ -1,8 +1,10 @@
 //! A pod of the house: a namespace, perhaps a sidecar, perhaps an application.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -283,6 +285,30 @@ impl Pod {
     pub fn app_log(&self) -> String {
         let app = self.app.lock().unwrap();
         app.as_ref().expect("the application runs").log()
+    }
+
+    /// How the application ends, which it does by itself or is told to by now.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn app_end(&self) -> ExitStatus {
+        poll::until(&format!("the application of {} ends", self.name), SOON, async || {
+            self.app.lock().unwrap().as_mut().and_then(Process::ended).ok_or("it runs")
+        })
+        .await
+    }
+
+    /// Ends the sidecar as the kubelet does after the application has ended, by SIGTERM, and says
+    /// how it ended.
+    ///
+    /// # Panics
+    /// When it does not end, or there is none.
+    pub async fn end_sidecar(&self) -> ExitStatus {
+        self.sidecar().signal(Signal::TERM);
+        poll::until(&format!("the sidecar of {} ends", self.name), SOON, async || {
+            self.sidecar().ended().ok_or("it runs")
+        })
+        .await
     }
 
     /// `kill -9` for the application and whatever it has started; the sidecar stays.

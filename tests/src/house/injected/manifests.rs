@@ -44,7 +44,9 @@ impl Manifests {
         let map = self.all("ConfigMap").find(|map| map["metadata"]["name"] == name);
         let data = map.unwrap_or_else(|| panic!("no ConfigMap {name}"))["data"].as_object();
         let files = data.into_iter().flatten();
-        files.map(|(file, text)| (file.clone(), text.as_str().expect("a text").to_owned())).collect()
+        files
+            .map(|(file, text)| (file.clone(), text.as_str().expect("a text").to_owned()))
+            .collect()
     }
 
     /// A pod for each replica of each workload, as its controller asks the API server for it: of

@@ -95,10 +95,21 @@ impl Example {
         network::put(&house, &api, &manifests).await;
         let pods = plan(&house, &api, pods).await;
         network::write_hosts(&house, &api, &pods, control_plane.api().ip());
-        let node = Door::open(house.hub.name(), &house.home("node", User::Nobody), &house.logs(), "node").await;
+        let node =
+            Door::open(house.hub.name(), &house.home("node", User::Nobody), &house.logs(), "node")
+                .await;
         let redirect = with_capability(&house.path("pillion-redirect")).await;
         let endpoints = Mutex::default();
-        Self { node, _control_plane: control_plane, api, manifests, pods, redirect, endpoints, house }
+        Self {
+            node,
+            _control_plane: control_plane,
+            api,
+            manifests,
+            pods,
+            redirect,
+            endpoints,
+            house,
+        }
     }
 
     /// Starts all pods of a workload (the label `app`), and waits until they are ready.

@@ -42,8 +42,10 @@ pub(super) fn put_endpoints(api: &ApiServer) {
         let behind: Vec<&Value> = pods.iter().filter(|pod| is_behind(&service, pod)).collect();
         let Some(first) = behind.first() else { continue };
         let ports: Vec<Value> = list(&service["spec"]["ports"])
-            .map(|port| json!({"name": port["name"], "appProtocol": port["appProtocol"],
-                               "protocol": "TCP", "port": target(first, port)}))
+            .map(|port| {
+                json!({"name": port["name"], "appProtocol": port["appProtocol"],
+                               "protocol": "TCP", "port": target(first, port)})
+            })
             .collect();
         api.put(&json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",

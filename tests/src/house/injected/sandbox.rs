@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Example, HOSTS};
 use super::container::{Container, Mount, Security, Volume};
+use super::{Example, HOSTS};
 use crate::apiserver::Token;
 use crate::bins::bins;
 use crate::house::Program;
