@@ -70,7 +70,8 @@ impl Security {
     pub(super) fn read(pod: &Value, container: &Value) -> Self {
         let own = &container["securityContext"];
         let number = |field: &str| {
-            let found = own[field].as_u64().or(pod["spec"]["securityContext"][field].as_u64());
+            let of_pod = &pod["spec"]["securityContext"][field];
+            let found = own[field].as_u64().or_else(|| of_pod.as_u64());
             found.unwrap_or_else(|| panic!("no {field} of {}", container["name"]))
         };
         let capabilities = &own["capabilities"];
