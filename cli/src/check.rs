@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn report(causes: &[Cause]) -> Report {
-        let origin = || Origin { file: "a.yaml".into(), line: 3 };
+        let origin = || Origin::of_file("a.yaml", 3);
         let problem = |cause: &Cause| Problem::of_file(*cause, origin(), "oh");
         Report {
             objects: BTreeMap::from([("HTTPRoute", 1), ("Service", 2)]),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use daemon::log::LogArgs;
+use injector::args::InjectionArgs;
 use model::name::Label;
 use model::spiffe::TrustDomain;
 
@@ -36,6 +37,24 @@ pub struct Args {
         default_value = "pillion.dev"
     )]
     pub token_audience: String,
+
+    /// Address of the webhook that injects sidecars into new pods (HTTPS) [default: none]. With
+    /// --source kubernetes.
+    #[arg(long, env = "PILLION_WEBHOOK_ADDRESS", value_name = "IP:PORT")]
+    pub webhook_address: Option<SocketAddr>,
+
+    /// The cluster's DNS domain, which injected sidecars are told: NAME.NAMESPACE.svc.DOMAIN.
+    #[arg(
+        long,
+        env = "PILLION_CLUSTER_DOMAIN",
+        value_name = "DOMAIN",
+        default_value = "cluster.local"
+    )]
+    pub cluster_domain: String,
+
+    /// What is injected.
+    #[command(flatten)]
+    pub injection: InjectionArgs,
 
     /// Directory of Kubernetes objects (*.yaml, *.yml, *.json, also in subdirectories), watched
     /// for changes. Without it there are only the workloads that register themselves.

@@ -17,6 +17,7 @@ use crate::problems::Problems;
 use crate::publish::Publication;
 use crate::registry::{Lease, Registry, StreamId};
 use crate::source::Batch;
+use crate::statement::{self, Statement};
 use crate::translate::{Settings, translate};
 use crate::world::World;
 
@@ -64,6 +65,7 @@ pub struct Hub {
     written: Vec<Problem>,
     problems: Arc<Problems>,
     publications: watch::Sender<Arc<Publication>>,
+    statements: watch::Sender<Arc<Vec<Statement>>>,
     leases: watch::Sender<Vec<Lease>>,
     metrics: Arc<Metrics>,
 }
@@ -77,18 +79,35 @@ pub struct Views {
     pub leases: watch::Receiver<Vec<Lease>>,
     /// The problems there are.
     pub problems: Arc<Problems>,
+    /// What there is to say of objects in their status.
+    pub statements: watch::Receiver<Arc<Vec<Statement>>>,
 }
 
 impl Hub {
     /// A hub that has published nothing yet.
     pub fn new(registry: Registry, settings: Settings, metrics: Arc<Metrics>) -> (Self, Views) {
         let (publications, newest) = watch::channel(Arc::default());
+        let (statements, said) = watch::channel(Arc::default());
         let (leases, saved) = watch::channel(registry.leases().cloned().collect());
         let problems = Arc::new(Problems::default());
-        let views = Views { publications: newest, leases: saved, problems: Arc::clone(&problems) };
+        let views = Views {
+            publications: newest,
+            leases: saved,
+            problems: Arc::clone(&problems),
+            statements: said,
+        };
         let (world, written) = (World::default(), Vec::new());
-        let hub =
-            Self { world, registry, settings, written, problems, publications, leases, metrics };
+        let hub = Self {
+            world,
+            registry,
+            settings,
+            written,
+            problems,
+            publications,
+            statements,
+            leases,
+            metrics,
+        };
         (hub, views)
     }
 
@@ -187,7 +206,10 @@ impl Hub {
         problems.append(&mut translation.problems);
         let next = self.publications.borrow().next(translation);
         timer.observe_duration();
+        let statements = Arc::new(statement::all(&self.world, &problems));
         self.tell(problems);
+        // Also when nothing differs: what could not be written is tried again.
+        self.statements.send_replace(statements);
         if let Some(next) = next {
             tracing::debug!(publication = next.number, "published");
             self.metrics.published(&next);

@@ -20,5 +20,6 @@ pub mod registry;
 pub mod run;
 pub mod server;
 pub mod source;
+pub mod statement;
 pub mod translate;
 pub mod world;

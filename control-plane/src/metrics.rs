@@ -35,6 +35,8 @@ pub struct Metrics {
     objects: IntGaugeVec,
     problems: IntGaugeVec,
     workloads: IntGauge,
+    /// Pods that the webhook was asked about, by outcome.
+    pub injections: IntCounterVec,
     staleness: GaugeVec,
 }
 
@@ -94,6 +96,12 @@ impl Metrics {
                 on,
                 "pillion_registered_workloads",
                 "Workloads that registered themselves.",
+            )?,
+            injections: counters(
+                on,
+                "pillion_injections_total",
+                "Pods that the webhook was asked about, by outcome.",
+                &["outcome"],
             )?,
             staleness: float_gauges(
                 on,

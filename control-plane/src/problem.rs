@@ -70,6 +70,25 @@ pub struct Origin {
     pub file: Arc<str>,
     /// The line that the document begins at, or that is wrong, from 1; 0 for the whole file.
     pub line: u32,
+    /// Which object it is at the API server, where it comes from one.
+    #[serde(skip)]
+    pub instance: Option<Instance>,
+}
+
+/// One object of an API server, in one of its versions.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instance {
+    /// What tells it from others that have had its name.
+    pub uid: Arc<str>,
+    /// Counts the changes of what it asks for.
+    pub generation: i64,
+}
+
+impl Origin {
+    /// A line of a file; 0 for the whole.
+    pub fn of_file(file: impl Into<Arc<str>>, line: u32) -> Self {
+        Self { file: file.into(), line, instance: None }
+    }
 }
 
 /// What is wrong inside one object, before the object's own place is known.
@@ -187,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_problem_names_file_object_field_and_reason() {
-        let origin = Origin { file: "shop/api.yaml".into(), line: 12 };
+        let origin = Origin::of_file("shop/api.yaml", 12);
         let key = Key::sample("HTTPRoute", "shop", "api");
         let fault = Fault::invalid("spec.rules[0].matches[1].path.value", "must begin with '/'");
         let problem = fault.of(Some(key), origin.clone());

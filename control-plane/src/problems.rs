@@ -52,7 +52,7 @@ mod tests {
     use crate::problem::{Cause, Origin};
 
     fn problem(line: u32, message: &str) -> Problem {
-        Problem::of_file(Cause::Syntax, Origin { file: "a.yaml".into(), line }, message)
+        Problem::of_file(Cause::Syntax, Origin::of_file("a.yaml", line), message)
     }
 
     #[test]

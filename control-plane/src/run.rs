@@ -14,8 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::admin::{self, Shown};
 use crate::args::{Args, SourceKind};
-use crate::cluster::Cluster;
-use crate::cluster::tokens::TokenReviews;
+use crate::cluster::{Cluster, Member};
 use crate::hub::{Hub, Input};
 use crate::metrics::Metrics;
 use crate::registry::{GRACE, Lease, Registry, Store};
@@ -81,16 +80,19 @@ async fn run(args: Args) -> anyhow::Result<()> {
     };
     tokio::spawn(serve_admin(TcpListener::from_std(admin)?, shown));
 
-    let reviews = tokio::select! {
-        reviews = join(&args, source.cluster, &inputs, shutdown.clone()) => reviews,
+    let member = tokio::select! {
+        member = join(&args, source.cluster, &inputs, shutdown.clone()) => member,
         _ = terminate.recv() => return Ok(()),
     };
     let own = OwnIdentity::open(args.state_dir.clone(), args.trust_domain.clone())
         .context("--state-dir")?;
-    let tokens = match reviews {
-        Some(reviews) => Tokens::Reviewed(reviews),
+    let tokens = match &member {
+        Some(member) => Tokens::Reviewed(member.reviews.clone()),
         None => Tokens::Join(TokenVerifier::open(&args.state_dir).context("--state-dir")?),
     };
+    if let Some(member) = member {
+        member.work(&args, &views, own.authority(), Arc::clone(&metrics))?;
+    }
     let streams = Streams {
         authenticator: Arc::new(Authenticator::new(tokens, args.trust_domain.clone())),
         certificates: Certificates::new(
@@ -142,7 +144,7 @@ impl Source {
                 bail!("--config-dir: objects come from the API server, with --source kubernetes")
             }
             (SourceKind::Kubernetes, None) => {
-                let cluster = Cluster::connect().await.context("--source kubernetes")?;
+                let cluster = Cluster::connect(args.webhook_address).await?;
                 let contacts = Arc::<Contacts>::default();
                 kubernetes::spawn(cluster.client(), Arc::clone(&contacts), batches);
                 (source.cluster, source.contacts) = (Some(cluster), Some(contacts));
@@ -163,13 +165,13 @@ impl Source {
 }
 
 /// Takes part in a cluster, if there is one: its authority is brought into the state directory
-/// before anything is signed, and its API server reviews tokens.
+/// before anything is signed.
 async fn join(
     args: &Args,
     cluster: Option<Cluster>,
     hub: &mpsc::UnboundedSender<Input>,
     shutdown: watch::Receiver<bool>,
-) -> Option<TokenReviews> {
+) -> Option<Member> {
     Some(cluster?.join(args, hub.clone(), shutdown).await)
 }
 

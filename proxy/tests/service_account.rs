@@ -87,7 +87,8 @@ fn a_bundle_that_is_none_is_refused_by_its_flag() {
     let bundle = control_plane.state().join("bundle.pem");
     let bundle = bundle.to_str().unwrap();
     let empty = "--trust-bundle: there is no certificate in it";
-    let cases: [(&[&str], &[(&str, &str)], &str); 5] = [
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 5] = [
         (&["--trust-bundle", "bundle.pem"], &[], empty),
         (&[], &[("PILLION_TRUST_BUNDLE", "")], empty),
         (&["--trust-bundle-file", "/nowhere"], &[], "cannot read --trust-bundle-file /nowhere: "),

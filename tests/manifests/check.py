@@ -20,7 +20,7 @@ BIN = pathlib.Path(sys.executable).parent
 # The oldest with native sidecars, and the newest that a real API server of was seen.
 VERSIONS = ("1.29", "1.36")
 # Kinds of others, whose schemas no validator here has. `pillion check` judges HTTPRoutes.
-FOREIGN = {"HTTPRoute", "GRPCRoute", "PodMonitor"}
+FOREIGN = {"HTTPRoute", "GRPCRoute", "PodMonitor", "Certificate", "Issuer"}
 
 
 def main(kubectl, root):

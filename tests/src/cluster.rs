@@ -4,10 +4,12 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::apiserver::{ApiServer, Token};
 use crate::app::App;
+use crate::bins::workspace;
 use crate::kept::Kept;
 use crate::mesh::{Mesh, Options};
 use crate::pod::{APP_PORT, Pod, PodBuilder};
@@ -34,6 +36,7 @@ impl Cluster {
     /// Starts a control plane on an API server that has the Gateway API's CRDs.
     pub async fn on(api: ApiServer) -> Self {
         api.install_gateway_api();
+        api.install_own_kinds();
         for namespace in ["pillion-system", "shop"] {
             api.namespace(namespace, &json!({}));
         }
@@ -41,6 +44,20 @@ impl Cluster {
         let kubeconfig = Some(api.kubeconfig(dir.path()));
         let mesh = Mesh::with(Options { kubeconfig, ..Options::default() }).await;
         Self { mesh, api, dir }
+    }
+
+    /// A second replica of the control plane, at addresses of its own.
+    pub async fn replica(&self) -> Mesh {
+        let kubeconfig = Some(self.api.kubeconfig(self.dir.path()));
+        Mesh::with(Options { kubeconfig, ..Options::default() }).await
+    }
+
+    /// Has the API server ask the control plane about new pods, as `deploy/base` says.
+    pub fn install_webhook(&self) {
+        for object in manifest("webhook.yaml") {
+            self.api.put(&object);
+        }
+        self.api.service("pillion-system/pillion-injector", self.mesh.webhook());
     }
 
     /// Puts a Service `NAMESPACE/NAME` with port 80 in place, without endpoints.
@@ -115,4 +132,12 @@ impl Cluster {
     pub async fn server(&self, name: &str) -> Pod {
         self.pod(name).app(App::http()).start().await
     }
+}
+
+/// The objects of a file in `deploy/base`.
+pub fn manifest(file: &str) -> Vec<Value> {
+    let path = workspace().join("deploy/base").join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let documents = serde_norway::Deserializer::from_str(&text);
+    documents.map(|document| Value::deserialize(document).unwrap()).collect()
 }

@@ -22,6 +22,7 @@ pub const TRUST_DOMAIN: &str = "mesh.test";
 
 const API_PORT: u16 = 15_010;
 const ADMIN_PORT: u16 = 15_014;
+const WEBHOOK_PORT: u16 = 15_017;
 
 /// A running mesh. Dropped, its control plane is gone; its pods end with their own values.
 #[derive(Debug)]
@@ -94,6 +95,11 @@ impl Mesh {
     /// The control plane's admin port.
     pub fn admin(&self) -> SocketAddr {
         SocketAddr::new(self.address, ADMIN_PORT)
+    }
+
+    /// The control plane's webhook, where objects come from an API server.
+    pub fn webhook(&self) -> SocketAddr {
+        SocketAddr::new(self.address, WEBHOOK_PORT)
     }
 
     /// The control plane's process.
@@ -203,6 +209,8 @@ fn start_control_plane(dir: impl AsRef<Path>, address: IpAddr, options: &Options
         Some(_) => ("--source", "kubernetes".to_owned()),
         None => ("--config-dir", path("config")),
     };
+    let webhook = SocketAddr::new(address, WEBHOOK_PORT).to_string();
+    let webhook = options.kubeconfig.iter().map(|_| ("--webhook-address", webhook.clone()));
     let kubeconfig = options.kubeconfig.iter().map(|file| ("KUBECONFIG", file.to_str().unwrap()));
     let args = [
         source,
@@ -212,11 +220,18 @@ fn start_control_plane(dir: impl AsRef<Path>, address: IpAddr, options: &Options
         ("--trust-domain", TRUST_DOMAIN.to_owned()),
         ("--certificate-lifetime", options.certificate_lifetime.unwrap_or("24h").to_owned()),
     ];
-    let args = args.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+    let args = args.into_iter().chain(webhook);
+    let args = args.flat_map(|(flag, value)| [flag.to_owned(), value]);
     let own = bins().control_plane.to_str().unwrap().to_owned();
     let environment: Vec<(&str, &str)> = kubeconfig.collect();
     let words: Vec<String> = options.under.iter().cloned().chain([own]).chain(args).collect();
-    Process::start("control-plane", &dir.join("logs"), Path::new(&words[0]), &words[1..], &environment)
+    Process::start(
+        "control-plane",
+        &dir.join("logs"),
+        Path::new(&words[0]),
+        &words[1..],
+        &environment,
+    )
 }
 
 /// How long a lease of a killed sidecar may live on: "gone within seconds".

@@ -1,6 +1,5 @@
 //! A mesh in a cluster: objects from an API server, identities by its tokens.
 
-
 use serde_json::json;
 use tests::apiserver::{Failure, Token};
 use tests::cluster::{AUDIENCE, Cluster};
@@ -61,10 +60,8 @@ async fn objects_of_an_api_server_are_followed_and_calls_are_encrypted() {
         "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "api"}],
                  "rules": [{"backendRefs": [{"name": "gone", "port": 80}]}]},
     }));
-    poll::until_true("the route is in force", SOON, async || {
-        shop.web.get(API).await.status == 500
-    })
-    .await;
+    poll::until_true("the route is in force", SOON, async || shop.web.get(API).await.status == 500)
+        .await;
     let api = &shop.cluster.api;
     assert!(api.remove("gateway.networking.k8s.io/v1", "HTTPRoute", "shop", "r"));
     shop.web.until_answered_by(API, 1).await;
@@ -137,9 +134,10 @@ async fn lists_are_read_page_by_page_where_they_cannot_be_streamed() {
             if accounts == 1200.0 { Ok(()) } else { Err(accounts) }
         })
         .await;
-        let listed = api.asked().into_iter().any(|asked| {
-            asked.verb == "list" && asked.resource == "serviceaccounts"
-        });
+        let listed = api
+            .asked()
+            .into_iter()
+            .any(|asked| asked.verb == "list" && asked.resource == "serviceaccounts");
         assert!(listed);
     })
     .await;
@@ -167,7 +165,11 @@ async fn only_the_token_of_a_pod_that_is_there_lets_a_sidecar_in() {
     let uid = cluster.pod_object("shop/api-1", address);
     let good = || Token::new("shop", "api", AUDIENCE).bound_to("api-1", &uid);
     let cases = [
-        ("audience", Token { audiences: vec!["another".into()], ..good() }, "does not accept the token"),
+        (
+            "audience",
+            Token { audiences: vec!["another".into()], ..good() },
+            "does not accept the token",
+        ),
         ("unbound", Token::new("shop", "api", AUDIENCE), "is bound to no pod"),
         ("uid", good().bound_to("api-1", "another"), "there is no pod shop/api-1"),
         ("name", good().bound_to("api-2", &uid), "there is no pod shop/api-2"),
@@ -228,8 +230,6 @@ async fn a_cluster_without_the_gateway_api_is_served_and_its_crds_are_noticed() 
         "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "api"}],
                  "rules": [{"backendRefs": [{"name": "gone", "port": 80}]}]},
     }));
-    poll::until_true("the route is in force", SOON, async || {
-        shop.web.get(API).await.status == 500
-    })
-    .await;
+    poll::until_true("the route is in force", SOON, async || shop.web.get(API).await.status == 500)
+        .await;
 }

@@ -20,6 +20,7 @@ mod inbound_policy;
 mod injected;
 mod invariants;
 mod kubernetes;
+mod kubernetes_writes;
 mod machine;
 mod manifests;
 mod mtls;

@@ -14,8 +14,8 @@ pub(crate) struct Source {
 }
 
 /// The members of the workspace that end up in a binary.
-pub(crate) const MEMBERS: [&str; 8] =
-    ["model", "wire", "certs", "daemon", "redirect", "control-plane", "proxy", "cli"];
+pub(crate) const MEMBERS: [&str; 9] =
+    ["model", "wire", "certs", "daemon", "redirect", "injector", "control-plane", "proxy", "cli"];
 
 /// Every Rust file of a member's `src`, but for files that hold tests only.
 pub(crate) fn sources(member: &str) -> Vec<Source> {

@@ -128,7 +128,8 @@ impl SharedAuthority {
     async fn read(&self) -> anyhow::Result<Option<StateFiles>> {
         let Some(secret) = self.secrets.get_opt(NAME).await? else { return Ok(None) };
         let parts = secret.data.unwrap_or_default().into_iter();
-        let text = |(name, bytes): (String, ByteString)| Some((name, String::from_utf8(bytes.0).ok()?));
+        let text =
+            |(name, bytes): (String, ByteString)| Some((name, String::from_utf8(bytes.0).ok()?));
         match StateFiles::from_parts(parts.filter_map(text)) {
             Ok(files) => Ok(Some(files)),
             Err(missing) => bail!("the Secret {NAME} has no text under data[{missing:?}]"),

@@ -118,7 +118,7 @@ impl Candidate {
         let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
         match &self.seen {
             Some((seen, since)) if seen == version => {
-                since.elapsed() > Duration::from_secs(seconds.unwrap_or(DURATION.into()))
+                since.elapsed() > Duration::from_secs(seconds.unwrap_or_else(|| DURATION.into()))
             }
             _ => {
                 self.seen = Some((version.clone(), Instant::now()));
@@ -153,12 +153,12 @@ fn lease(version: Option<String>, holder: &str, transitions: i32) -> Value {
             "holderIdentity": holder,
             "leaseDurationSeconds": DURATION,
             "leaseTransitions": transitions,
-            "renewTime": now(),
+            "renewTime": renewed_at(),
         },
     })
 }
 
 /// The wall clock as a MicroTime, for people: nobody calculates with it.
-fn now() -> String {
+fn renewed_at() -> String {
     k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::CustomResource;
 use model::inbound::Plaintext;
 use model::name::Label;
@@ -29,8 +29,10 @@ const LONGEST_VALUE: usize = 63;
     kind = "InboundPolicy",
     plural = "inboundpolicies",
     namespaced,
+    status = "InboundPolicyStatus",
     doc = "What pods let in that does not come from the mesh.",
     printcolumn = r#"{"name":"Plaintext","type":"string","jsonPath":".spec.plaintext"}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type=='Accepted')].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -40,6 +42,16 @@ pub struct InboundPolicySpec {
     pub selector: Option<Selector>,
     /// Whether they take plaintext.
     pub plaintext: Taken,
+}
+
+/// What has become of a policy; written by the control plane.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InboundPolicyStatus {
+    /// `Accepted`: whether the policy decides for all pods that it selects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
 }
 
 /// Selects pods by their labels.
@@ -74,6 +86,8 @@ struct Document {
     _kind: String,
     metadata: ObjectMeta,
     spec: InboundPolicySpec,
+    #[serde(rename = "status")]
+    _status: Option<Value>,
 }
 
 /// An InboundPolicy as the mesh uses it.

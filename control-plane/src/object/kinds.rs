@@ -1,5 +1,6 @@
 //! Which kinds of objects the mesh reads, which it leaves alone, and which nobody knows.
 
+use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::Value;
 
 use crate::object::nearest;
@@ -108,6 +109,14 @@ impl Known {
         let version = self.api_versions()[version];
         let root = if group(version).is_empty() { "api" } else { "apis" };
         format!("/{root}/{version}/{}", self.plural())
+    }
+
+    /// Its resource at an API server.
+    pub(crate) fn resource(self) -> ApiResource {
+        let version = self.api_versions()[0];
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let kind = GroupVersionKind::gvk(group, version, self.as_str());
+        ApiResource::from_gvk_with_plural(&kind, self.plural())
     }
 
     const fn plural(self) -> &'static str {

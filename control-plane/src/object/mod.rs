@@ -165,7 +165,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn origin() -> Origin {
-        Origin { file: "test.yaml".into(), line: 1 }
+        Origin::of_file("test.yaml", 1)
     }
 
     /// The object of a YAML text that must be good, and its warnings as text.

@@ -153,7 +153,7 @@ impl Directory {
     /// Keeps what the file said, with this problem. Without a stamp it is tried again and again.
     fn unreadable(&mut self, path: &Path, message: String) {
         self.unrest.remove(path);
-        let origin = Origin { file: path.to_string_lossy().into(), line: 0 };
+        let origin = Origin::of_file(&*path.to_string_lossy(), 0);
         let file = self.files.entry(path.into()).or_default();
         file.stamp = None;
         file.problems = vec![Problem::of_file(Cause::Unreadable, origin, message)];
@@ -210,9 +210,13 @@ impl Directory {
     /// All problems there are now.
     fn problems(&self, listing: &Listing) -> Vec<Problem> {
         let directories = listing.unreadable.iter().map(|(path, error)| {
-            let file = self.root.join(path).to_string_lossy().into();
+            let file = self.root.join(path);
             let message = format!("the directory cannot be read: {error}; what it said last stays");
-            Problem::of_file(Cause::Unreadable, Origin { file, line: 0 }, message)
+            Problem::of_file(
+                Cause::Unreadable,
+                Origin::of_file(&*file.to_string_lossy(), 0),
+                message,
+            )
         });
         let files = self.files.values().flat_map(|file| file.problems.iter().cloned());
         directories.chain(files).chain(self.duplicates()).collect()

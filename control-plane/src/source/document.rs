@@ -56,10 +56,10 @@ impl Contents {
     fn document(&mut self, file: &Arc<str>, line: u32, parsed: Result<Value, Syntax>) {
         match parsed {
             Ok(Value::Null) => {}
-            Ok(value) => self.value(&value, &Origin { file: Arc::clone(file), line }),
+            Ok(value) => self.value(&value, &Origin::of_file(Arc::clone(file), line)),
             Err(error) => {
                 let line = line + error.line.saturating_sub(1);
-                let origin = Origin { file: Arc::clone(file), line };
+                let origin = Origin::of_file(Arc::clone(file), line);
                 self.problems.push(Problem::of_file(Cause::Syntax, origin, error.message));
                 self.incomplete = true;
             }

@@ -229,7 +229,8 @@ impl<'w> View<'w> {
         let pod = pod?;
         let (port, protocol) = pod.sidecar?;
         let identity =
-            SpiffeId::workload(&self.settings.trust_domain, &pod.namespace, &pod.service_account).ok()?;
+            SpiffeId::workload(&self.settings.trust_domain, &pod.namespace, &pod.service_account)
+                .ok()?;
         Some(MeshPeer { port, identity, protocol })
     }
 }

@@ -91,10 +91,12 @@ pub(super) async fn open(
         }
     };
     let own = &mesh.config.addresses;
-    let io = timeout(TIMEOUT, handshake(&settings.address, own, config)).await.unwrap_or_else(|_| {
-        let source = io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {TIMEOUT:?}"));
-        Err(ConnectError::Tcp { address: settings.address.clone(), source })
-    })?;
+    let io =
+        timeout(TIMEOUT, handshake(&settings.address, own, config)).await.unwrap_or_else(|_| {
+            let source =
+                io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {TIMEOUT:?}"));
+            Err(ConnectError::Tcp { address: settings.address.clone(), source })
+        })?;
     let mut io = Some(TokioIo::new(io));
     let connector = tower::service_fn(move |_| {
         let io = io.take().ok_or_else(|| io::Error::other("a stream has one connection"));

@@ -10,7 +10,8 @@ use super::failure::Failure;
 const OWNERS: &str = "pillion.test/owners";
 
 /// Lists that are merged by the value of a field; all other lists are one value.
-const KEYED: [(&str, &str); 3] = [("webhooks", "name"), ("conditions", "type"), ("containers", "name")];
+const KEYED: [(&str, &str); 3] =
+    [("webhooks", "name"), ("conditions", "type"), ("containers", "name")];
 
 /// A field's path: names, and `[key=value]` for an entry of a keyed list.
 type Path = Vec<String>;
@@ -54,15 +55,15 @@ pub(super) fn apply(
         .iter()
         .filter(|(path, value)| find(&object, path).is_some_and(|now| now != **value))
         .filter_map(|(path, _)| {
-            let owns = |(who, paths): &(&String, &BTreeSet<Path>)| {
-                *who != manager && paths.contains(path)
-            };
+            let owns =
+                |(who, paths): &(&String, &BTreeSet<Path>)| *who != manager && paths.contains(path);
             let (owner, _) = owners.iter().find(owns)?;
             Some(format!("conflict with {owner:?}: .{}", path.join(".")))
         })
         .collect();
     if !conflicts.is_empty() && !force {
-        let message = format!("Apply failed with {} conflicts: {}", conflicts.len(), conflicts.join(", "));
+        let message =
+            format!("Apply failed with {} conflicts: {}", conflicts.len(), conflicts.join(", "));
         return Err(Failure::conflict(message));
     }
     for path in owners.remove(manager).unwrap_or_default() {
@@ -72,7 +73,9 @@ pub(super) fn apply(
         }
     }
     for paths in owners.values_mut() {
-        paths.retain(|path| fields.get(path).is_none_or(|value| find(&object, path) == Some(*value)));
+        paths.retain(|path| {
+            fields.get(path).is_none_or(|value| find(&object, path) == Some(*value))
+        });
     }
     for (path, value) in &fields {
         set(&mut object, path, (*value).clone());
@@ -89,7 +92,8 @@ pub(super) fn shown(object: &Value) -> Value {
         .into_keys()
         .map(|manager| json!({"manager": manager, "operation": "Apply"}))
         .collect();
-    if let Some(annotations) = shown["metadata"].get_mut("annotations").and_then(Value::as_object_mut)
+    if let Some(annotations) =
+        shown["metadata"].get_mut("annotations").and_then(Value::as_object_mut)
     {
         annotations.remove(OWNERS);
         if annotations.is_empty() {
@@ -112,7 +116,10 @@ fn is_identity(path: &[String]) -> bool {
     match path.first().map(String::as_str) {
         Some("apiVersion" | "kind") => true,
         Some("metadata") => {
-            matches!(path.get(1).map(String::as_str), Some("name" | "namespace" | "uid" | "resourceVersion"))
+            matches!(
+                path.get(1).map(String::as_str),
+                Some("name" | "namespace" | "uid" | "resourceVersion")
+            )
         }
         _ => false,
     }
@@ -228,9 +235,7 @@ mod tests {
 
     #[test]
     fn entries_of_keyed_lists_are_owned_one_by_one() {
-        let by = |name: &str, bundle: &str| {
-            json!({"webhooks": [{"name": name, "clientConfig": {"caBundle": bundle}}]})
-        };
+        let by = |name: &str, bundle: &str| json!({"webhooks": [{"name": name, "clientConfig": {"caBundle": bundle}}]});
         let first = apply(None, &by("one", "x"), "a", false).unwrap();
         let second = apply(Some(&first), &by("two", "y"), "b", false).unwrap();
         assert_eq!(second["webhooks"].as_array().unwrap().len(), 2);

@@ -65,7 +65,8 @@ impl Failure {
 
     /// 429, with `Retry-After` in seconds.
     pub fn too_many_requests(retry_after: u64) -> Self {
-        let message = "the server has received too many requests and has asked us to try again later";
+        let message =
+            "the server has received too many requests and has asked us to try again later";
         let failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
         Self { retry_after: Some(retry_after), ..failure }
     }

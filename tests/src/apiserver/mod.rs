@@ -156,7 +156,8 @@ impl ApiServer {
             resources.extract_if(.., |resource| resource.plural == plural).collect();
         let mut store = self.state.store();
         for resource in gone {
-            let ids: Vec<Id> = store.list(&resource, None, None).map(|(id, _)| id.clone()).collect();
+            let ids: Vec<Id> =
+                store.list(&resource, None, None).map(|(id, _)| id.clone()).collect();
             ids.iter().for_each(|id| drop(store.remove(id)));
         }
     }
@@ -166,6 +167,11 @@ impl ApiServer {
         let version = "gateway.networking.k8s.io/v1";
         self.install(Resource::custom(version, "httproutes", "HTTPRoute"));
         self.install(Resource::custom(version, "grpcroutes", "GRPCRoute"));
+    }
+
+    /// The mesh's own kinds, as `deploy/base/crds` defines them.
+    pub fn install_own_kinds(&self) {
+        self.install(Resource::custom("pillion.dev/v1alpha1", "inboundpolicies", "InboundPolicy"));
     }
 
     /// Makes a namespace with these labels.
@@ -185,6 +191,15 @@ impl ApiServer {
     pub fn put(&self, object: &Value) -> Value {
         let id = self.state.id_of(object).expect("a resource that is served");
         self.state.write(|store| store.put(id, object.clone()))
+    }
+
+    /// Makes an object as a client would: with admission, and without a status.
+    ///
+    /// # Errors
+    /// What a client would be told.
+    pub async fn create(&self, object: &Value) -> Result<Value, Failure> {
+        let id = self.state.id_of(object).expect("a resource that is served");
+        write::create(&self.state, id.resource, id.namespace, object.clone()).await
     }
 
     /// Takes an object away. Says whether it was there.
@@ -290,9 +305,8 @@ impl State {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (api_version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
         let resources = self.resources.lock().unwrap();
-        let this = |resource: &&Resource| {
-            resource.kind == kind && resource.api_version() == api_version
-        };
+        let this =
+            |resource: &&Resource| resource.kind == kind && resource.api_version() == api_version;
         let resource = resources.iter().find(this)?.clone();
         let metadata = &object["metadata"];
         let namespace = match (resource.namespaced, text(&metadata["namespace"])) {

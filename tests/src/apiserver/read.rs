@@ -88,8 +88,7 @@ fn read_continue(token: &str, resource: &Resource) -> Result<(u64, Id), Failure>
     let mut parts = token.split('~');
     let version = parts.next().and_then(|text| text.parse().ok()).ok_or_else(bad)?;
     let (namespace, name) = parts.next().zip(parts.next()).ok_or_else(bad)?;
-    let id =
-        Id { resource: resource.clone(), namespace: namespace.into(), name: name.into() };
+    let id = Id { resource: resource.clone(), namespace: namespace.into(), name: name.into() };
     Ok((version, id))
 }
 
@@ -149,7 +148,12 @@ impl Watch {
         let _ = self.tell(state, version, streaming).await;
     }
 
-    async fn tell(&self, state: Arc<State>, mut version: u64, streaming: bool) -> Result<(), Ended> {
+    async fn tell(
+        &self,
+        state: Arc<State>,
+        mut version: u64,
+        streaming: bool,
+    ) -> Result<(), Ended> {
         let mut interrupts = state.faults.interrupts();
         let mut changed = state.changed.subscribe();
         if streaming || version == 0 {

@@ -146,15 +146,9 @@ mod tests {
     fn paths_name_collections_objects_and_subresources() {
         let target = |path: &str| {
             let t = Target::parse(path).unwrap();
-            [
-                Some(t.api_version),
-                t.namespace,
-                Some(t.plural),
-                t.name,
-                t.subresource,
-            ]
-            .map(Option::unwrap_or_default)
-            .join(",")
+            [Some(t.api_version), t.namespace, Some(t.plural), t.name, t.subresource]
+                .map(Option::unwrap_or_default)
+                .join(",")
         };
         assert_eq!(target("/api/v1/pods"), "v1,,pods,,");
         assert_eq!(target("/api/v1/namespaces/shop"), "v1,,namespaces,shop,");

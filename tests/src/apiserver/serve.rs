@@ -114,7 +114,9 @@ async fn act(
         Method::GET => read::list(&state, resource, &call),
         Method::POST if !named => {
             let object = read_json(request).await?;
-            write::create(&state, resource, &call, object).await
+            let namespace = call.target.namespace.unwrap_or_default();
+            let made = write::create(&state, resource, namespace, object).await?;
+            Ok(send(StatusCode::CREATED, &made))
         }
         Method::PUT if named => {
             let object = read_json(request).await?;

@@ -79,7 +79,8 @@ impl Store {
             namespace: namespace.unwrap_or_default().into(),
             name: String::new(),
         };
-        let start = after.map_or_else(|| Bound::Included(first()), |id| Bound::Excluded(id.clone()));
+        let start =
+            after.map_or_else(|| Bound::Included(first()), |id| Bound::Excluded(id.clone()));
         self.objects
             .range((start, Bound::Unbounded))
             .take_while(|(id, _)| id.resource == *resource)

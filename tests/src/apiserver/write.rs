@@ -40,10 +40,9 @@ impl Write {
 pub(super) async fn create(
     state: &State,
     resource: Resource,
-    call: &Call,
+    namespace: String,
     mut object: Value,
-) -> Result<Response<AnyBody>, Failure> {
-    let namespace = call.target.namespace.clone().unwrap_or_default();
+) -> Result<Value, Failure> {
     check_namespace(state, &namespace)?;
     if resource.namespaced {
         object["metadata"]["namespace"] = json!(namespace);
@@ -62,7 +61,7 @@ pub(super) async fn create(
         Some(_) => Err(Failure::already_exists(&id.to_string())),
         None => Ok(store.put(id, object)),
     })?;
-    Ok(send(StatusCode::CREATED, &apply::shown(&made)))
+    Ok(apply::shown(&made))
 }
 
 fn check_namespace(state: &State, namespace: &str) -> Result<(), Failure> {

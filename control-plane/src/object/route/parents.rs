@@ -1,6 +1,7 @@
 //! `spec.parentRefs`: the Services that a route is attached to (GEP-1294).
 
 use model::name::{Label, ServiceName};
+use serde_json::{Value, json};
 
 use super::Report;
 use super::spec::ParentRef;
@@ -18,6 +19,8 @@ pub struct Parent {
     pub section: Option<String>,
     /// The path of its field, for problems found when it is resolved.
     pub field: String,
+    /// The reference as it is written, for the route's status.
+    pub written: Value,
 }
 
 /// The parents that are Services. A route without any has no effect in the mesh.
@@ -76,5 +79,6 @@ fn parse_service(one: &ParentRef, own: &Label, field: String) -> Result<Parent, 
     let name = label(&one.name, || format!("{field}.name"))?;
     let number = one.port.map(|number| port(number, || format!("{field}.port"))).transpose()?;
     let section = one.section_name.clone().filter(|name| !name.is_empty());
-    Ok(Parent { service: ServiceName::new(namespace, name), port: number, section, field })
+    let service = ServiceName::new(namespace, name);
+    Ok(Parent { service, port: number, section, field, written: json!(one) })
 }

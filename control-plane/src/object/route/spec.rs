@@ -6,7 +6,7 @@
 //! refuses any rule that has one.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 #[derive(Debug, Deserialize)]
@@ -34,14 +34,19 @@ pub(super) struct Spec<M> {
     _use_default_gateways: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ParentRef {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) group: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) namespace: Option<String>,
     pub(super) name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) section_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) port: Option<i64>,
 }
 

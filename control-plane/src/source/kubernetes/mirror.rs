@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::follow::{News, Told};
 use super::read::{self, Id, Read};
-use crate::object::{Entry, Key, Known, Parsed};
-use crate::problem::{Cause, Problem};
+use crate::object::{Entry, Known, Parsed};
+use crate::problem::{Cause, Fault, Problem};
 use crate::source::{Batch, Event};
 
 /// The objects of an API server, as they were told last.
@@ -110,9 +110,8 @@ impl OfKind {
             Parsed::Refused(key, faults) => (key, faults),
             Parsed::Ignored => (None, Vec::new()),
         };
-        let of = |key: &Option<Key>| key.clone();
-        let problems: Vec<Problem> =
-            faults.into_iter().map(|fault| fault.of(of(&key), read::origin())).collect();
+        let problem = |fault: Fault| fault.of(key.clone(), read.origin.clone());
+        let problems: Vec<Problem> = faults.into_iter().map(problem).collect();
         if problems.is_empty() {
             self.problems.remove(&read.id);
         } else {

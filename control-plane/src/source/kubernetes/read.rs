@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::object::{self, Known, Parsed};
-use crate::problem::{Cause, Fault, Origin};
+use crate::problem::{Cause, Fault, Instance, Origin};
 
 /// What tells an object of a kind from the others: its namespace (empty for none) and its name.
 pub(super) type Id = (String, String);
@@ -12,12 +12,23 @@ pub(super) type Id = (String, String);
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) id: Id,
+    pub(super) origin: Origin,
     pub(super) parsed: Parsed,
 }
 
 /// Where objects of an API server are written, in problems.
 pub(super) fn origin() -> Origin {
-    Origin { file: "kubernetes".into(), line: 0 }
+    Origin::of_file("kubernetes", 0)
+}
+
+/// The same of one object.
+fn origin_of(value: &Value) -> Origin {
+    let metadata = &value["metadata"];
+    let instance = metadata["uid"].as_str().map(|uid| Instance {
+        uid: uid.into(),
+        generation: metadata["generation"].as_i64().unwrap_or(0),
+    });
+    Origin { instance, ..origin() }
 }
 
 /// The object's namespace and name.
@@ -29,19 +40,19 @@ pub(super) fn id(value: &Value) -> Id {
 /// Reads an object of this kind. A field that is unknown here is no reason to refuse it: the
 /// server, which checked it, may be newer. It is left out.
 pub(super) fn read(mut value: Value, kind: Known) -> Read {
-    let id = id(&value);
+    let (id, origin) = (id(&value), origin_of(&value));
     complete(&mut value, kind);
     let mut unread = Vec::new();
     loop {
-        let parsed = object::parse(&value, &origin());
+        let parsed = object::parse(&value, &origin);
         let Parsed::Refused(_, faults) = &parsed else {
-            return Read { id, parsed: with(parsed, unread, kind) };
+            return Read { id, origin, parsed: with(parsed, unread, kind) };
         };
         let unknown: Vec<&Fault> =
             faults.iter().filter(|fault| fault.cause == Cause::UnknownField).collect();
         let removed = unknown.iter().filter(|fault| remove(&mut value, &fault.field)).count();
         if unknown.is_empty() || removed < unknown.len() {
-            return Read { id, parsed };
+            return Read { id, origin, parsed };
         }
         unread.extend(unknown.into_iter().map(|fault| fault.field.clone()));
     }
@@ -109,11 +120,10 @@ mod tests {
 
     #[test]
     fn fields_of_a_newer_server_are_left_out() {
+        let ports = json!([{"port": 80, "name": "a"}, {"port": 81, "name": "b", "news": {}}]);
         let service = json!({"metadata": {"name": "a", "namespace": "shop", "managedFields": [{}]},
-            "spec": {"news": 1, "ports": [{"port": 80}, {"port": 81, "name": "b", "news": {}}]}});
-        let mut without = service.clone();
-        without["spec"]["ports"][0]["name"] = json!("a");
-        let (object, warnings) = good(without, Known::Service);
+            "spec": {"news": 1, "ports": ports}});
+        let (object, warnings) = good(service, Known::Service);
         let Object::Service(service) = object else { panic!("{object:?}") };
         assert_eq!(service.ports.len(), 2);
         assert_eq!(warnings, [""; 0]);
@@ -138,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_bad_value_is_refused_all_the_same() {
-        let service = json!({"metadata": {"name": "a"}, "spec": {"news": 1, "ports": [{"port": 0}]}});
+        let service =
+            json!({"metadata": {"name": "a"}, "spec": {"news": 1, "ports": [{"port": 0}]}});
         assert!(matches!(read(service, Known::Service).parsed, Parsed::Refused(Some(_), _)));
     }
 }

@@ -1,0 +1,168 @@
+//! Serves the webhook: POST /inject with an AdmissionReview, over HTTPS.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use injector::{Review, Settings, Verdict, review};
+use rustls::ServerConfig;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::metrics::Metrics;
+
+/// The path of the one endpoint.
+const PATH: &str = "/inject";
+
+/// The largest review: etcd's largest object, twice, and its envelope.
+const LARGEST: usize = 4 << 20;
+
+/// How long a handshake, and a request, may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the accept loop rests when the process has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is to be told of a pod whose injection was skipped or refused.
+#[derive(Debug)]
+pub(in crate::cluster) struct Told {
+    /// The request of the review.
+    pub(in crate::cluster) request: Value,
+    /// What was decided, for people.
+    pub(in crate::cluster) note: String,
+    /// Whether the pod was refused.
+    pub(in crate::cluster) refused: bool,
+}
+
+/// What answers reviews.
+#[derive(Clone)]
+pub(in crate::cluster) struct Webhook {
+    /// What is injected now.
+    pub(in crate::cluster) settings: watch::Receiver<Arc<Settings>>,
+    /// What it serves with; nothing before there is a certificate.
+    pub(in crate::cluster) tls: watch::Receiver<Option<Arc<ServerConfig>>>,
+    /// Where goes what is worth an Event; what finds no place is dropped.
+    pub(in crate::cluster) tell: mpsc::Sender<Told>,
+    pub(in crate::cluster) metrics: Arc<Metrics>,
+}
+
+impl Webhook {
+    /// Accepts connections for ever.
+    pub(in crate::cluster) async fn serve(self, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((socket, _)) => {
+                    let Some(tls) = self.tls.borrow().clone() else { continue };
+                    tokio::spawn(self.clone().connection(TlsAcceptor::from(tls), socket));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "webhook: cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self, acceptor: TlsAcceptor, socket: TcpStream) {
+        let shaken = timeout(PATIENCE, acceptor.accept(socket)).await;
+        let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let socket = match shaken {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::debug!(%error, "webhook: no TLS handshake");
+                return;
+            }
+        };
+        let service =
+            service_fn(|request| async { Ok::<_, Infallible>(self.answer(request).await) });
+        // No ALPN is offered, so the API server speaks HTTP/1.1.
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        if let Err(error) = builder.serve_connection(TokioIo::new(socket), service).await {
+            tracing::debug!(%error, "webhook: a connection has broken");
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.uri().path() != PATH {
+            return text(StatusCode::NOT_FOUND, "there is /inject\n");
+        }
+        if request.method() != Method::POST {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only POST is served\n");
+        }
+        let body = Limited::new(request.into_body(), LARGEST).collect();
+        match timeout(PATIENCE, body).await {
+            Ok(Ok(body)) => self.review(&body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                text(StatusCode::PAYLOAD_TOO_LARGE, "a review has at most 4 MiB\n")
+            }
+            Ok(Err(_)) => text(StatusCode::BAD_REQUEST, "the body broke off\n"),
+            Err(_) => text(StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s\n"),
+        }
+    }
+
+    fn review(&self, request: &[u8]) -> Response<Full<Bytes>> {
+        let settings = Arc::clone(&self.settings.borrow());
+        let review = review(request, &settings);
+        self.metrics.injections.with_label_values(&[outcome(&review.verdict)]).inc();
+        self.tell(request, &review);
+        let mut response = Response::new(Full::from(review.body));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        response
+    }
+
+    /// Logs what was decided, and has an Event made of what somebody may wonder about. A dry run
+    /// has no effect, so it has no Event (`sideEffects: NoneOnDryRun`).
+    fn tell(&self, request: &[u8], review: &Review) {
+        let (note, refused) = match &review.verdict {
+            Verdict::Injected => {
+                tracing::debug!(pod = review.pod, "injected");
+                return;
+            }
+            Verdict::Skipped(skip) if !skip.is_surprising() => return,
+            Verdict::Skipped(skip) => (format!("no sidecar is injected: {skip}"), false),
+            Verdict::Refused(faults) => {
+                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                (faults.join("; "), true)
+            }
+            Verdict::Malformed(reason) => {
+                tracing::warn!(%reason, "a review that cannot be answered");
+                return;
+            }
+        };
+        tracing::info!(pod = review.pod, %note, "not injected");
+        let Ok(mut question) = serde_json::from_slice::<Value>(request) else { return };
+        if question["request"]["dryRun"] != true {
+            let request = question["request"].take();
+            // Events are dropped before a pod has to wait for them.
+            let _: Result<(), _> = self.tell.try_send(Told { request, note, refused });
+        }
+    }
+}
+
+const fn outcome(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Injected => "injected",
+        Verdict::Skipped(_) => "skipped",
+        Verdict::Refused(_) => "refused",
+        Verdict::Malformed(_) => "malformed",
+    }
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,235 @@
+//! What is said of routes and policies in their status: for each, whether it is in force as it
+//! asks (Gateway API, RouteStatus; GEP-1294: "MUST set a status field").
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::object::route::Parent;
+use crate::object::{Key, Known};
+use crate::problem::{Cause, Instance, Problem, Severity};
+use crate::world::World;
+
+/// Who we are, in the status of routes (Gateway API, `controllerName`).
+pub const CONTROLLER: &str = "pillion.dev/control-plane";
+
+/// The longest message of a condition (Kubernetes, Condition.message).
+const LONGEST_MESSAGE: usize = 32_768;
+
+/// Reasons of ResolvedRefs that a problem's text begins with (Gateway API, RouteConditionReason).
+const UNRESOLVED: [&str; 3] = ["InvalidKind", "BackendNotFound", "RefNotPermitted"];
+
+/// What is said of one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// The object.
+    pub key: Key,
+    /// Which instance and generation of it.
+    pub instance: Instance,
+    /// What is said.
+    pub said: Said,
+}
+
+/// What is said of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// Of a route, for each parent that is a Service: the reference as written, and conditions.
+    OfParents(Vec<(Value, Vec<Condition>)>),
+    /// Of a policy.
+    OfAll(Vec<Condition>),
+}
+
+/// One condition of a status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Its type.
+    pub kind: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// Why, as one word.
+    pub reason: &'static str,
+    /// Why, for people; empty when there is nothing to say.
+    pub message: String,
+}
+
+/// What there is to say of the objects of an API server; of those of a directory nothing is.
+pub fn all(world: &World, problems: &[Problem]) -> Vec<Statement> {
+    let mut by_object: BTreeMap<&Key, Vec<&Problem>> = BTreeMap::new();
+    for problem in problems {
+        if let Some(key) = &problem.object {
+            by_object.entry(key).or_default().push(problem);
+        }
+    }
+    let of = |key: &Key| by_object.get(key).map(Vec::as_slice).unwrap_or_default();
+    let routes = world.routes().map(|(key, origin, route)| {
+        let parent = |parent: &Parent| (parent.written.clone(), of_parent(parent, of(key)));
+        let said = Said::OfParents(route.parents.iter().map(parent).collect());
+        (key, origin, said)
+    });
+    let policies = world
+        .policies()
+        .map(|(key, origin, _)| (key, origin, Said::OfAll(vec![accepted(of(key))])));
+    let statement = |(key, origin, said): (&Key, &crate::problem::Origin, Said)| {
+        let instance = newest(origin.instance.as_ref()?, of(key));
+        Some(Statement { key: key.clone(), instance, said })
+    };
+    routes.chain(policies).filter_map(statement).collect()
+}
+
+/// An object that is refused now has its last good state in force; what is said is of the refused.
+fn newest(in_force: &Instance, problems: &[&Problem]) -> Instance {
+    let instances =
+        problems.iter().filter_map(|problem| problem.origin.as_ref()?.instance.as_ref());
+    instances.chain([in_force]).max_by_key(|one| one.generation).unwrap_or(in_force).clone()
+}
+
+/// The conditions of a route for one of its parents. What is wrong with another parent is no
+/// matter of this one.
+fn of_parent(parent: &Parent, problems: &[&Problem]) -> Vec<Condition> {
+    let ours = |problem: &&Problem| {
+        !problem.field.starts_with("spec.parentRefs[") || problem.field.starts_with(&parent.field)
+    };
+    let problems: Vec<&Problem> = problems.iter().copied().filter(ours).collect();
+    let mut conditions = vec![accepted(&problems), resolved(&problems)];
+    conditions.extend(partially_invalid(&problems));
+    conditions
+}
+
+fn accepted(problems: &[&Problem]) -> Condition {
+    let refused = |problem: &&Problem| problem.cause.severity() == Severity::Error;
+    let conflicted = |problem: &&Problem| problem.cause == Cause::Conflicted;
+    let no_parent = |problem: &&Problem| {
+        problem.cause == Cause::Unresolved && problem.field.starts_with("spec.parentRefs[")
+    };
+    let found = |wanted: &dyn Fn(&&Problem) -> bool| say(problems, wanted);
+    let (reason, message) = None
+        .or_else(|| Some(("UnsupportedValue", found(&refused)?)))
+        .or_else(|| Some(("Conflicted", found(&conflicted)?)))
+        .or_else(|| Some(("NoMatchingParent", found(&no_parent)?)))
+        .unwrap_or_else(|| ("Accepted", String::new()));
+    Condition { kind: "Accepted", holds: reason == "Accepted", reason, message }
+}
+
+fn resolved(problems: &[&Problem]) -> Condition {
+    let reason_of = |problem: &&Problem| {
+        let named = |reason: &&&str| problem.message.starts_with(**reason);
+        UNRESOLVED.iter().find(named).copied()
+    };
+    match problems.iter().find_map(reason_of) {
+        Some(reason) => {
+            let message = say(problems, |problem| reason_of(problem).is_some());
+            let message = message.unwrap_or_default();
+            Condition { kind: "ResolvedRefs", holds: false, reason, message }
+        }
+        None => Condition {
+            kind: "ResolvedRefs",
+            holds: true,
+            reason: "ResolvedRefs",
+            message: String::new(),
+        },
+    }
+}
+
+/// Parts of the route are not in force, and the rest is (Gateway API, RouteConditionPartiallyInvalid).
+fn partially_invalid(problems: &[&Problem]) -> Option<Condition> {
+    let message = say(problems, |problem| {
+        problem.cause == Cause::Unsupported && problem.field.starts_with("spec.rules")
+    })?;
+    let reason = "UnsupportedValue";
+    Some(Condition { kind: "PartiallyInvalid", holds: true, reason, message })
+}
+
+/// The problems of this sort as one message; `None` when there are none.
+fn say(problems: &[&Problem], wanted: impl Fn(&&Problem) -> bool) -> Option<String> {
+    let texts = problems.iter().filter(|problem| wanted(problem));
+    let texts: Vec<String> =
+        texts.map(|problem| format!("{}: {}", problem.field, problem.message)).collect();
+    let mut message = texts.join("; ");
+    if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+        message.truncate(end);
+    }
+    (!texts.is_empty()).then_some(message)
+}
+
+/// The kind whose API an object's status is written through.
+pub(crate) fn kind_of(key: &Key) -> Option<Known> {
+    Known::ALL.into_iter().find(|kind| kind.as_str() == key.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::object::tests::yaml;
+    use crate::object::{self, Parsed};
+    use crate::problem::Origin;
+    use crate::source::Event;
+    use crate::translate::{Settings, translate};
+
+    const API: &str = "{apiVersion: v1, kind: Service, metadata: {name: api, namespace: shop}, \
+                       spec: {ports: [{name: a, port: 80}]}}";
+
+    /// The conditions of a route's only statement, as `type=status/reason`, parent by parent.
+    fn conditions(spec: &str) -> Vec<Vec<String>> {
+        let route = format!(
+            "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, \
+             metadata: {{name: r, namespace: shop}}, spec: {spec}}}"
+        );
+        let instance = Some(Instance { uid: "u".into(), generation: 3 });
+        let origin = Origin { instance, ..Origin::of_file("kubernetes", 0) };
+        let (mut world, mut problems) = (World::default(), Vec::new());
+        for text in [API, &route] {
+            match object::parse(&yaml(text), &origin) {
+                Parsed::Good(entry, warnings) => {
+                    let key = entry.key.clone();
+                    let problem =
+                        |fault: crate::problem::Fault| fault.of(Some(key.clone()), origin.clone());
+                    problems.extend(warnings.into_iter().map(problem));
+                    world.apply(Event::Upsert(Arc::from(entry)));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let settings = Settings {
+            trust_domain: "cluster.local".parse().unwrap(),
+            service_range: "10.96.0.0/12".parse().unwrap(),
+            wait_for_pods: false,
+        };
+        problems.extend(translate(&world, &[], &settings).problems);
+        let statements = all(&world, &problems);
+        assert_eq!(statements[0].instance.generation, 3);
+        let Said::OfParents(parents) = &statements[0].said else { panic!("{statements:?}") };
+        let show = |c: &Condition| format!("{}={}/{}", c.kind, c.holds, c.reason);
+        parents.iter().map(|(_, list)| list.iter().map(show).collect()).collect()
+    }
+
+    #[test]
+    fn each_parent_has_its_conditions() {
+        let parent = "{group: '', kind: Service, name: api";
+        let good = ["Accepted=true/Accepted", "ResolvedRefs=true/ResolvedRefs"];
+        let rules = "rules: [{backendRefs: [{name: api, port: 80}]}]";
+        let one = conditions(&format!("{{parentRefs: [{parent}}}], {rules}}}"));
+        assert_eq!(one, [good]);
+        let two = format!("{{parentRefs: [{parent}}}, {parent}, sectionName: no}}], {rules}}}");
+        let two = conditions(&two);
+        assert_eq!(two[0], good);
+        assert_eq!(two[1][0], "Accepted=false/NoMatchingParent");
+        let gone = "rules: [{backendRefs: [{name: gone, port: 80}]}]";
+        let gone = conditions(&format!("{{parentRefs: [{parent}}}], {gone}}}"));
+        assert_eq!(gone, [["Accepted=true/Accepted", "ResolvedRefs=false/BackendNotFound"]]);
+        let kind = "rules: [{backendRefs: [{group: x, kind: Y, name: gone, port: 80}]}]";
+        let kind = conditions(&format!("{{parentRefs: [{parent}}}], {kind}}}"));
+        assert_eq!(kind[0][1], "ResolvedRefs=false/InvalidKind");
+        let filter =
+            "rules: [{filters: [{type: URLRewrite}], backendRefs: [{name: api, port: 80}]}]";
+        let filter = conditions(&format!("{{parentRefs: [{parent}}}], {filter}}}"));
+        assert_eq!(filter[0][2], "PartiallyInvalid=true/UnsupportedValue");
+    }
+
+    #[test]
+    fn of_objects_that_no_api_server_has_nothing_is_said() {
+        let world = crate::world::tests::world(&[API]);
+        assert_eq!(all(&world, &[]), []);
+    }
+}
