@@ -9,7 +9,7 @@ use crate::mesh::TRUST_DOMAIN;
 use crate::poll::{self, SOON};
 use crate::process::{self, Process};
 
-use super::door::Door;
+use super::door::{Door, Relay};
 use super::namespace::Namespace;
 use super::plan::Plan;
 use super::program::{Program, User};
@@ -17,6 +17,7 @@ use super::{Addresses, House};
 
 const API_PORT: u16 = 15_010;
 const ADMIN_PORT: u16 = 15_014;
+const WEBHOOK_PORT: u16 = 15_017;
 const NAME: &str = "control-plane";
 
 /// A running control plane.
@@ -44,7 +45,8 @@ impl ControlPlane {
             None => Program::at(&bins().control_plane)
                 .args(["--config-dir", &path(&house.path("config"))]),
             Some(file) => Program::at(&bins().control_plane)
-                .args(["--source", "kubernetes"])
+                .args(["--source", "kubernetes", "--webhook-address"])
+                .args([SocketAddr::new(addresses.first, WEBHOOK_PORT).to_string()])
                 .env("KUBECONFIG", &path(file)),
         };
         let program = program
@@ -65,9 +67,9 @@ impl ControlPlane {
         SocketAddr::new(self.addresses.first, API_PORT)
     }
 
-    /// The roots of the mesh, PEM.
-    pub(super) fn bundle(&self) -> PathBuf {
-        self.state.join("bundle.pem")
+    /// Where its webhook is reached from outside of the house, by one client at a time.
+    pub(super) async fn webhook(&self) -> Relay {
+        self.door.relay(SocketAddr::new(self.addresses.first, WEBHOOK_PORT)).await
     }
 
     /// A join token for a service account.

@@ -1,17 +1,11 @@
 //! An example as an operator applies it, and the pods that the controllers of a cluster make of it.
 
-use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::bins::{bins, workspace};
-use crate::mesh::TRUST_DOMAIN;
-use crate::{process, tools};
-
-/// Longest run of a program that reads and writes files only.
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::bins::workspace;
+use crate::{process, tools, yaml};
 
 /// The objects of one example.
 #[derive(Debug)]
@@ -26,9 +20,9 @@ impl Manifests {
         let directory = workspace().join("deploy/examples").join(example);
         let args = ["kustomize", directory.to_str().expect("a path in UTF-8")];
         let kubectl = tools::find("kubectl", "kubernetes-client");
-        let output = process::run(&kubectl, args, &[], LIMIT).await;
+        let output = process::run(&kubectl, args, &[], Duration::from_secs(60)).await;
         assert_eq!(output.code, Some(0), "kubectl kustomize {example}: {output:?}");
-        Self(documents(&output.stdout))
+        Self(yaml::documents(&output.stdout))
     }
 
     /// The objects of a kind.
@@ -55,29 +49,6 @@ impl Manifests {
         let kinds = ["Deployment", "StatefulSet", "Job"];
         kinds.iter().flat_map(|kind| self.all(kind)).flat_map(replicas).collect()
     }
-}
-
-/// The pods as they are after `pillion inject`, which is to inject each of them.
-///
-/// # Panics
-/// When it fails.
-pub(super) async fn inject(pods: Vec<Value>, bundle: &Path, aside: &Path) -> Vec<Value> {
-    let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": pods});
-    std::fs::write(aside, list.to_string()).expect("pods are written");
-    let args = ["inject", "--trust-domain", TRUST_DOMAIN, "-f", &path(aside)].map(str::to_owned);
-    let args = args.into_iter().chain(["--trust-bundle-file".to_owned(), path(bundle)]);
-    let output = process::run(&bins().pillion, args, &[], LIMIT).await;
-    assert_eq!(output.code, Some(0), "pillion inject: {output:?}");
-    match documents(&output.stdout).remove(0)["items"].take() {
-        Value::Array(pods) => pods,
-        other => panic!("no list of pods: {other}"),
-    }
-}
-
-fn documents(yaml: &str) -> Vec<Value> {
-    let all = serde_norway::Deserializer::from_str(yaml);
-    all.map(|one| Value::deserialize(one).expect("a document of YAML")).collect()
 }
 
 fn replicas(workload: &Value) -> impl Iterator<Item = Value> {

@@ -1,4 +1,4 @@
-//! An example of deploy/ in a house: its pods are injected by `pillion inject`, and run as their
+//! An example of deploy/ in a house: its pods are injected by the webhook, and run as their
 //! patched objects say, container by container. Nothing of the patch is repeated here.
 //!
 //! The API server is the stub of the tests, in the house's hub, which plays the node as well: from
@@ -33,6 +33,8 @@ use super::{Addresses, House, Options, Pod, User};
 use crate::apiserver::ApiServer;
 use crate::bins::{bins, workspace};
 use crate::client::{self, Answer};
+use crate::cluster;
+use crate::poll::{self, SOON};
 use crate::{process, tools};
 
 use manifests::Manifests;
@@ -75,29 +77,24 @@ impl Example {
         Self::open_with(name, |_| ()).await
     }
 
-    /// Opens an example whose pods are changed by `edit` before they are injected.
+    /// Opens an example whose pods are changed by `edit` before they come to the API server.
     pub async fn open_with(name: &str, edit: impl Fn(&mut Value)) -> Self {
         let house = House::start(Options::default()).await;
         for part in ["volumes", "roots"] {
             fs::create_dir(house.path(part)).expect("a directory");
         }
-        let hub = Plan::hub(house.options.stack).first;
-        let api = ApiServer::on(house.hub.listen(SocketAddr::new(hub, API_SERVER)));
-        api.install_gateway_api();
-        api.namespace("pillion-system", &json!({}));
+        let api = api_server(&house);
         let home = house.home("control-plane", User::Nobody);
         let control_plane = ControlPlane::start(&house, Some(&api.kubeconfig(&home))).await;
         let manifests = Manifests::render(name).await;
+        network::put(&house, &api, &manifests).await;
         let mut pods = manifests.pods();
         pods.iter_mut().for_each(edit);
-        let aside = house.path("aside/pods.json");
-        let pods = manifests::inject(pods, &control_plane.bundle(), &aside).await;
-        network::put(&house, &api, &manifests).await;
+        let pods = admit(&api, &control_plane, pods).await;
         let pods = plan(&house, &api, pods).await;
         network::write_hosts(&house, &api, &pods, control_plane.api().ip());
-        let node =
-            Door::open(house.hub.name(), &house.home("node", User::Nobody), &house.logs(), "node")
-                .await;
+        let home = house.home("node", User::Nobody);
+        let node = Door::open(house.hub.name(), &home, &house.logs(), "node").await;
         let redirect = with_capability(&house.path("pillion-redirect")).await;
         let endpoints = Mutex::default();
         Self {
@@ -149,7 +146,30 @@ impl Example {
     }
 }
 
-/// Gives each pod its addresses, and makes its object.
+/// An API server in the hub of the house, with what is there before an example.
+fn api_server(house: &House) -> ApiServer {
+    let hub = Plan::hub(house.options.stack).first;
+    let api = ApiServer::on(house.hub.listen(SocketAddr::new(hub, API_SERVER)));
+    api.install_gateway_api();
+    api.install_own_kinds();
+    api.namespace("pillion-system", &json!({}));
+    api
+}
+
+/// Makes each pod, as its controller does, with what the control plane's webhook adds.
+async fn admit(api: &ApiServer, control_plane: &ControlPlane, pods: Vec<Value>) -> Vec<Value> {
+    let webhook = control_plane.webhook().await;
+    cluster::install_webhook(api, webhook.address);
+    cluster::until_webhook_is_believed(api).await;
+    let mut made = Vec::new();
+    for pod in pods {
+        // At first the certificate may be one that the API server does not know yet.
+        made.push(poll::until("a pod is made", SOON, async || api.create(&pod).await).await);
+    }
+    made
+}
+
+/// Gives each pod its addresses.
 async fn plan(house: &House, api: &ApiServer, pods: Vec<Value>) -> Vec<Planned> {
     let mut planned = Vec::new();
     for pod in pods {

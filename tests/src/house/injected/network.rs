@@ -14,10 +14,14 @@ use crate::house::House;
 use crate::house::plan::Port;
 
 /// What the mesh reads of an example beside Pods.
-const KINDS: [&str; 3] = ["Namespace", "HTTPRoute", "GRPCRoute"];
+const KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
 
 /// Puts the objects of an example in place, Services with their ClusterIPs.
 pub(super) async fn put(house: &House, api: &ApiServer, manifests: &Manifests) {
+    for namespace in manifests.all("Namespace") {
+        let metadata = &namespace["metadata"];
+        api.namespace(text(&metadata["name"]), &metadata["labels"]);
+    }
     for object in KINDS.iter().flat_map(|kind| manifests.all(kind)) {
         api.put(object);
     }
