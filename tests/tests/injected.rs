@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::{Value, json};
-use tests::house::Pod;
 use tests::house::injected::Example;
+use tests::house::{Pod, Program, Stack};
 use tests::poll::{self, SOON};
 
 /// Waits until the sum of a counter over these pods is at least this.
@@ -63,8 +63,24 @@ async fn a_request_through_the_shop_goes_over_mutual_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pods_of_both_ip_versions_are_told_both_of_their_addresses() {
+    let shop = Example::open_with("shop", Stack::Dual, |_| ()).await;
+    let [data, api] = start(&shop, ["data", "api"]).await;
+    for version in ["-4", "-6"] {
+        let output = api[0].run(&Program::curl(&[version, "http://data.demo/"])).await;
+        let answer: Value = serde_json::from_str(&output.stdout).expect("JSON");
+        assert_eq!(answer["service"], "data", "{version}: {output:?}");
+    }
+    assert_mutual("pillion_requests_total", &api[..1], "demo/data", &data).await;
+    let environment = fs::read_to_string(format!("/proc/{}/environ", api[0].sidecar().id()));
+    let all = api[0].addresses().all();
+    let expected = format!("PILLION_ADDRESS={},{}", all[0], all[1]);
+    assert!(environment.unwrap().split('\0').any(|variable| variable == expected), "{expected}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_application_of_the_shop_is_told_whose_pod_calls() {
-    let shop = Example::open_with("shop", |pod| {
+    let shop = Example::open_with("shop", Stack::V4, |pod| {
         if pod["metadata"]["labels"]["app"] == "data" {
             pod["spec"]["containers"][0]["image"] = json!("peer");
             pod["spec"]["containers"][0]["command"] = json!(["/peer", "headers", "8080"]);
@@ -116,7 +132,7 @@ async fn a_sidecar_has_the_user_the_files_and_the_variables_of_the_patch_and_no_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_kubelets_probe_reaches_an_application_whose_sidecar_refuses_plaintext() {
-    let shop = Example::open_with("shop", |pod| {
+    let shop = Example::open_with("shop", Stack::V4, |pod| {
         pod["metadata"]["annotations"] = json!({"pillion.dev/inbound-plaintext": "deny"});
     });
     let shop = shop.await;

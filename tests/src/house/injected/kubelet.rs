@@ -37,6 +37,7 @@ pub(super) async fn start(example: &Example, planned: &Planned) -> Pod {
         if container["restartPolicy"] == "Always" {
             let mut process = kubelet.spawn(container);
             kubelet.until_probed(&mut process, container, "startupProbe").await;
+            kubelet.until_probed(&mut process, container, "readinessProbe").await;
             sidecar = Some(Mutex::new(process));
         } else {
             kubelet.run(container).await;

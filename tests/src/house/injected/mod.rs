@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 
 use super::control_plane::ControlPlane;
 use super::door::Door;
-use super::plan::Plan;
+use super::plan::{Plan, Stack};
 use super::{Addresses, House, Options, Pod, User};
 use crate::apiserver::ApiServer;
 use crate::bins::{bins, workspace};
@@ -74,12 +74,13 @@ struct Planned {
 impl Example {
     /// Opens the example of this name as it is.
     pub async fn open(name: &str) -> Self {
-        Self::open_with(name, |_| ()).await
+        Self::open_with(name, Stack::V4, |_| ()).await
     }
 
-    /// Opens an example whose pods are changed by `edit` before they come to the API server.
-    pub async fn open_with(name: &str, edit: impl Fn(&mut Value)) -> Self {
-        let house = House::start(Options::default()).await;
+    /// Opens an example in a cluster of these IP versions, whose pods are changed by `edit` before
+    /// they come to the API server.
+    pub async fn open_with(name: &str, stack: Stack, edit: impl Fn(&mut Value)) -> Self {
+        let house = House::start(Options { stack, ..Options::default() }).await;
         for part in ["volumes", "roots"] {
             fs::create_dir(house.path(part)).expect("a directory");
         }

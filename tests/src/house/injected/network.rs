@@ -11,6 +11,7 @@ use super::sandbox::{list, text};
 use super::{HOSTS, Planned};
 use crate::apiserver::ApiServer;
 use crate::house::House;
+use crate::house::objects::family;
 use crate::house::plan::Port;
 
 /// What the mesh reads of an example beside Pods.
@@ -33,61 +34,76 @@ pub(super) async fn put(house: &House, api: &ApiServer, manifests: &Manifests) {
             let own = house.change(|all| all.plan.declare(namespace, name, nowhere)).await;
             service["spec"]["clusterIP"] = json!(own.first);
             service["spec"]["clusterIPs"] = json!(own.all());
+            let families: Vec<&str> = own.all().into_iter().map(family).collect();
+            service["spec"]["ipFamilies"] = json!(families);
         }
         api.put(&service);
     }
 }
 
-/// Puts the EndpointSlices of all Services in place, by the Pods as they are now.
+/// Puts the EndpointSlices of all Services in place, by the Pods as they are now: one for each IP
+/// version.
 pub(super) fn put_endpoints(api: &ApiServer) {
     let pods = api.all("v1", "Pod");
     for service in api.all("v1", "Service") {
-        let (namespace, name) = place(&service);
         let behind: Vec<&Value> = pods.iter().filter(|pod| is_behind(&service, pod)).collect();
         let Some(first) = behind.first() else { continue };
-        let ports: Vec<Value> = list(&service["spec"]["ports"])
-            .map(|port| {
-                json!({"name": port["name"], "appProtocol": port["appProtocol"],
-                               "protocol": "TCP", "port": target(first, port)})
-            })
-            .collect();
-        api.put(&json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": format!("{name}-1"), "namespace": namespace,
-                         "labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4",
-            "ports": ports,
-            "endpoints": behind.iter().map(|pod| endpoint(pod)).collect::<Vec<_>>(),
-        }));
+        for address in addresses(&first["status"]["podIPs"]) {
+            api.put(&slice(&service, &behind, family(address)));
+        }
     }
+}
+
+fn slice(service: &Value, behind: &[&Value], of: &str) -> Value {
+    let (namespace, name) = place(service);
+    let ports = list(&service["spec"]["ports"]).map(|port| {
+        json!({"name": port["name"], "appProtocol": port["appProtocol"], "protocol": "TCP",
+               "port": target(behind[0], port)})
+    });
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": format!("{name}-{}", of.to_lowercase()), "namespace": namespace,
+                     "labels": {"kubernetes.io/service-name": name}},
+        "addressType": of,
+        "ports": ports.collect::<Vec<_>>(),
+        "endpoints": behind.iter().map(|pod| endpoint(pod, of)).collect::<Vec<_>>(),
+    })
 }
 
 /// Writes the names that a resolver of the cluster would find: of the control plane, of Services,
 /// and of the pods of headless ones.
 pub(super) fn write_hosts(house: &House, api: &ApiServer, pods: &[Planned], plane: IpAddr) {
     let mut lines = String::from("127.0.0.1 localhost\n::1 localhost\n");
-    lines += &line(&json!(plane), "pillion-control-plane", "pillion-system");
+    lines += &named(&[plane], "pillion-control-plane", "pillion-system");
     for service in api.all("v1", "Service") {
         let (namespace, name) = place(&service);
         if service["spec"]["clusterIP"] != "None" {
-            lines += &line(&service["spec"]["clusterIP"], name, namespace);
+            lines += &named(&addresses(&service["spec"]["clusterIPs"]), name, namespace);
             continue;
         }
-        for Planned { object, .. } in pods.iter().filter(|pod| is_behind(&service, &pod.object)) {
-            let address = &object["status"]["podIP"];
-            lines += &line(address, name, namespace);
+        for Planned { object, addresses, .. } in
+            pods.iter().filter(|pod| is_behind(&service, &pod.object))
+        {
+            lines += &named(&addresses.all(), name, namespace);
             if object["spec"]["subdomain"] == name {
                 let name = format!("{}.{name}", text(&object["spec"]["hostname"]));
-                lines += &line(address, &name, namespace);
+                lines += &named(&addresses.all(), &name, namespace);
             }
         }
     }
     fs::write(house.path("hosts").join(HOSTS), lines).expect("names are written");
 }
 
-fn line(address: &Value, name: &str, namespace: &str) -> String {
+fn named(addresses: &[IpAddr], name: &str, namespace: &str) -> String {
     let short = format!("{name}.{namespace}");
-    format!("{} {short} {short}.svc {short}.svc.cluster.local\n", text(address))
+    let line = |address| format!("{address} {short} {short}.svc {short}.svc.cluster.local\n");
+    addresses.iter().map(line).collect()
+}
+
+/// The addresses of a list: as texts, or as the `ip` of objects.
+fn addresses(of: &Value) -> Vec<IpAddr> {
+    let one = |item: &Value| text(item.get("ip").unwrap_or(item)).parse().expect("an address");
+    list(of).map(one).collect()
 }
 
 /// Namespace and name.
@@ -107,11 +123,12 @@ fn target(pod: &Value, service_port: &Value) -> u16 {
     port(&pod["spec"]["containers"][0], &service_port["targetPort"])
 }
 
-fn endpoint(pod: &Value) -> Value {
+fn endpoint(pod: &Value, of: &str) -> Value {
     let ready = list(&pod["status"]["conditions"])
         .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+    let own = addresses(&pod["status"]["podIPs"]).into_iter().filter(|ip| family(*ip) == of);
     json!({
-        "addresses": [pod["status"]["podIP"]],
+        "addresses": own.collect::<Vec<_>>(),
         "conditions": {"ready": ready, "serving": ready, "terminating": false},
         "hostname": pod["spec"]["hostname"],
         "targetRef": {"kind": "Pod", "name": pod["metadata"]["name"],
