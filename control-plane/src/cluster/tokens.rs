@@ -6,13 +6,14 @@
 //! sidecar comes from.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use certs::{MAX_TOKEN, ServiceAccount, ServiceAccountError};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use kube::api::PostParams;
 use kube::{Api, Client};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::hub::{Input, KnownPod};
@@ -27,6 +28,9 @@ const UNKNOWN: Duration = Duration::from_secs(5);
 /// How often the pod is looked for meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How many reviews are under way at once, at most.
+const AT_ONCE: usize = 64;
+
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
@@ -36,6 +40,8 @@ pub struct TokenReviews {
     reviews: Api<TokenReview>,
     audience: String,
     hub: mpsc::UnboundedSender<Input>,
+    /// Whoever reaches the API may ask; the API server is not flooded with it.
+    permits: Arc<Semaphore>,
 }
 
 /// Why a token proves nobody.
@@ -85,7 +91,8 @@ struct Bound {
 impl TokenReviews {
     /// Takes tokens for this audience; the hub knows the pods.
     pub fn new(client: Client, audience: String, hub: mpsc::UnboundedSender<Input>) -> Self {
-        Self { reviews: Api::all(client), audience, hub }
+        let permits = Arc::new(Semaphore::new(AT_ONCE));
+        Self { reviews: Api::all(client), audience, hub, permits }
     }
 
     /// The service account whose token it is, for a sidecar that comes from `peer`.
@@ -117,8 +124,11 @@ impl TokenReviews {
         let spec = TokenReviewSpec { token: token.into(), audiences };
         let review = TokenReview { spec, ..TokenReview::default() };
         let params = PostParams::default();
-        let asked = timeout(PATIENCE, self.reviews.create(&params, &review)).await;
-        match asked {
+        let ask = async {
+            let _permit = self.permits.acquire().await;
+            self.reviews.create(&params, &review).await
+        };
+        match timeout(PATIENCE, ask).await {
             Ok(Ok(answer)) => self.judge(answer),
             Ok(Err(error)) => Err(ReviewError::Unavailable(error.to_string())),
             Err(_) => Err(ReviewError::Unavailable("no answer within 10 s".into())),
