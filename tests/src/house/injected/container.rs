@@ -139,7 +139,9 @@ impl Container {
         );
         for (file, name) in &self.image {
             let file = file.to_str().expect("a path in UTF-8");
-            lines += &format!("touch \"$root{name}\"\nmount -o bind,ro '{file}' \"$root{name}\"\n");
+            // The capability of a file counts though it may come from where none does (`nosuid`).
+            lines +=
+                &format!("touch \"$root{name}\"\nmount -o bind,ro,suid '{file}' \"$root{name}\"\n");
         }
         lines.extend(self.mounts.iter().map(Mount::script));
         if self.security.read_only_root {
