@@ -1,11 +1,9 @@
 //! An example as an operator applies it, and the pods that the controllers of a cluster make of it.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::bins::workspace;
-use crate::{process, tools, yaml};
+use crate::{tools, yaml};
 
 /// The objects of one example.
 #[derive(Debug)]
@@ -18,11 +16,7 @@ impl Manifests {
     /// When it makes nothing of it, or kubectl is missing.
     pub(super) async fn render(example: &str) -> Self {
         let directory = workspace().join("deploy/examples").join(example);
-        let args = ["kustomize", directory.to_str().expect("a path in UTF-8")];
-        let kubectl = tools::find("kubectl", "kubernetes-client");
-        let output = process::run(&kubectl, args, &[], Duration::from_secs(60)).await;
-        assert_eq!(output.code, Some(0), "kubectl kustomize {example}: {output:?}");
-        Self(yaml::documents(&output.stdout))
+        Self(yaml::documents(&tools::kustomize(&directory).await))
     }
 
     /// The objects of a kind.
