@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The three binaries of Pillion.
+/// The binaries of Pillion.
 #[derive(Debug)]
 pub struct Bins {
     /// What an operator types.
@@ -13,6 +13,8 @@ pub struct Bins {
     pub proxy: PathBuf,
     /// The control plane.
     pub control_plane: PathBuf,
+    /// What the init container of a pod runs.
+    pub redirect: PathBuf,
 }
 
 static BINS: LazyLock<Bins> = LazyLock::new(|| match std::env::var_os("PILLION_BIN_DIR") {
@@ -49,6 +51,7 @@ impl Bins {
             pillion: find("pillion"),
             proxy: find("pillion-proxy"),
             control_plane: find("pillion-control-plane"),
+            redirect: find("pillion-redirect"),
         }
     }
 

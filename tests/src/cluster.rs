@@ -1,12 +1,11 @@
 //! A mesh whose objects come from an API server, and whose sidecars prove themselves by their
 //! pods' tokens.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::apiserver::{ApiServer, Token};
@@ -15,6 +14,8 @@ use crate::bins::workspace;
 use crate::kept::Kept;
 use crate::mesh::{Mesh, Options};
 use crate::pod::{APP_PORT, Pod, PodBuilder};
+use crate::poll::{self, SOON};
+use crate::yaml;
 
 /// The audience of tokens for the control plane.
 pub const AUDIENCE: &str = "pillion.dev";
@@ -56,10 +57,7 @@ impl Cluster {
 
     /// Has the API server ask the control plane about new pods, as `deploy/base` says.
     pub fn install_webhook(&self) {
-        for object in manifest("webhook.yaml") {
-            self.api.put(&object);
-        }
-        self.api.service("pillion-system/pillion-injector", self.mesh.webhook());
+        install_webhook(&self.api, self.mesh.webhook());
     }
 
     /// A kubeconfig for it.
@@ -150,6 +148,32 @@ pub fn base64(text: &str) -> String {
 pub fn manifest(file: &str) -> Vec<Value> {
     let path = workspace().join("deploy/base").join(file);
     let text = std::fs::read_to_string(&path).unwrap();
-    let documents = serde_norway::Deserializer::from_str(&text);
-    documents.map(|document| Value::deserialize(document).unwrap()).collect()
+    yaml::documents(&text)
+}
+
+/// Has an API server ask the webhook at this address about new pods, as `deploy/base` says.
+pub fn install_webhook(api: &ApiServer, address: SocketAddr) {
+    for object in manifest("webhook.yaml") {
+        api.put(&object);
+    }
+    api.service("pillion-system/pillion-injector", address);
+}
+
+/// Waits until the API server has what the webhook's certificate chains to. From then on a webhook
+/// that fails shows: it does not let pods pass. And it is asked twice about each.
+pub async fn until_webhook_is_believed(api: &ApiServer) {
+    let group = "admissionregistration.k8s.io/v1";
+    poll::until_true("the webhook is believed", SOON, async || {
+        let webhook = &api.all(group, "MutatingWebhookConfiguration")[0];
+        let all = webhook["webhooks"].as_array().unwrap();
+        all.iter().all(|one| one["clientConfig"]["caBundle"].is_string())
+    })
+    .await;
+    for mut object in api.all(group, "MutatingWebhookConfiguration") {
+        for webhook in object["webhooks"].as_array_mut().unwrap() {
+            webhook["failurePolicy"] = json!("Fail");
+            webhook["reinvocationPolicy"] = json!("IfNeeded");
+        }
+        api.put(&object);
+    }
 }

@@ -22,6 +22,18 @@ pub fn find(program: &str, package: &str) -> PathBuf {
         })
 }
 
+/// What `kubectl kustomize` makes of a directory: YAML documents.
+///
+/// # Panics
+/// When it makes nothing of it, or has something to say against it.
+pub async fn kustomize(directory: &Path) -> String {
+    let kubectl = find("kubectl", "kubernetes-client");
+    let args = ["kustomize", directory.to_str().expect("a path in UTF-8")];
+    let output = process::run(&kubectl, args, &[], std::time::Duration::from_secs(60)).await;
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{}", directory.display());
+    output.stdout
+}
+
 /// A Python with Flask from PyPI, in a virtual environment below `target/`, made once.
 ///
 /// # Panics

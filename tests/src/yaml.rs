@@ -3,6 +3,18 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The documents of a text, read.
+///
+/// # Panics
+/// When it is no YAML.
+pub fn documents(text: &str) -> Vec<Value> {
+    let documents = serde_norway::Deserializer::from_str(text);
+    documents.map(|document| Value::deserialize(document).expect("a document of YAML")).collect()
+}
+
 /// A Service `NAMESPACE/NAME` with one port and without a selector.
 pub fn service(name: &str, port: u16, target: u16) -> String {
     let (namespace, name) = split(name);

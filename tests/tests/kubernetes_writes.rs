@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tests::apiserver::{Asked, Failure};
-use tests::cluster::{Cluster, manifest};
+use tests::cluster::{Cluster, manifest, until_webhook_is_believed};
 use tests::load::Load;
 use tests::poll::{self, SOON};
 
@@ -40,23 +40,7 @@ async fn injecting() -> Cluster {
     let cluster = Cluster::start().await;
     cluster.api.namespace("shop", &json!({"pillion.dev/inject": "enabled"}));
     cluster.install_webhook();
-    poll::until_true("the webhook is believed", SOON, async || {
-        let webhook =
-            &cluster.api.all("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")[0];
-        let all = webhook["webhooks"].as_array().unwrap();
-        all.iter().all(|one| one["clientConfig"]["caBundle"].is_string())
-    })
-    .await;
-    // A webhook that fails must show here, and not let pods pass.
-    for mut object in
-        cluster.api.all("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration")
-    {
-        for webhook in object["webhooks"].as_array_mut().unwrap() {
-            webhook["failurePolicy"] = json!("Fail");
-            webhook["reinvocationPolicy"] = json!("IfNeeded");
-        }
-        cluster.api.put(&object);
-    }
+    until_webhook_is_believed(&cluster.api).await;
     cluster
 }
 

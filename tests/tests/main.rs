@@ -19,6 +19,7 @@ mod http;
 mod http_edges;
 mod http_wrong;
 mod inbound_policy;
+mod injected;
 mod invariants;
 mod kubernetes;
 mod kubernetes_writes;

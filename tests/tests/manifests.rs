@@ -1,21 +1,11 @@
 //! What deploy/ applies to a cluster, as the control plane reads it. Schemas and posture are judged by
 //! tests/manifests/check.py.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tests::bins::{bins, workspace};
 use tests::process::run;
-use tests::tools;
-
-/// `kubectl kustomize` of a directory below deploy/.
-async fn build(directory: &Path) -> String {
-    let kubectl = tools::find("kubectl", "kubernetes-client");
-    let args = ["kustomize", directory.to_str().unwrap()];
-    let output = run(&kubectl, args, &[], Duration::from_secs(60)).await;
-    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{}", directory.display());
-    output.stdout
-}
+use tests::tools::kustomize;
 
 #[tokio::test]
 async fn the_objects_of_every_example_are_what_the_control_plane_accepts() {
@@ -23,7 +13,7 @@ async fn the_objects_of_every_example_are_what_the_control_plane_accepts() {
     let mut count = 0;
     for example in examples.map(|entry| entry.unwrap().path()) {
         let home = tempfile::tempdir().unwrap();
-        std::fs::write(home.path().join("example.yaml"), build(&example).await).unwrap();
+        std::fs::write(home.path().join("example.yaml"), kustomize(&example).await).unwrap();
         let args = ["check", home.path().to_str().unwrap()];
         let output = run(&bins().pillion, args, &[], Duration::from_secs(60)).await;
         assert_eq!(output.code, Some(0), "{}: {output:?}", example.display());

@@ -82,7 +82,16 @@ impl ApiServer {
     /// # Panics
     /// When the address is taken.
     pub async fn at(address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).await.expect("a free address");
+        Self::on(std::net::TcpListener::bind(address).expect("a free address"))
+    }
+
+    /// Starts one at this listener, which may be one of another network namespace.
+    ///
+    /// # Panics
+    /// When it is no listener.
+    pub fn on(listener: std::net::TcpListener) -> Self {
+        listener.set_nonblocking(true).expect("a listener");
+        let listener = TcpListener::from_std(listener).expect("within a runtime");
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State::new());
         let serving = tokio::spawn(serve::serve(listener, Arc::clone(&state)));

@@ -9,7 +9,7 @@ use crate::mesh::TRUST_DOMAIN;
 use crate::poll::{self, SOON};
 use crate::process::{self, Process};
 
-use super::door::Door;
+use super::door::{Door, Relay};
 use super::namespace::Namespace;
 use super::plan::Plan;
 use super::program::{Program, User};
@@ -17,6 +17,7 @@ use super::{Addresses, House};
 
 const API_PORT: u16 = 15_010;
 const ADMIN_PORT: u16 = 15_014;
+const WEBHOOK_PORT: u16 = 15_017;
 const NAME: &str = "control-plane";
 
 /// A running control plane.
@@ -31,16 +32,25 @@ pub(super) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts it and waits until it is ready.
-    pub(super) async fn start(house: &House) -> Self {
+    /// Starts it and waits until it is ready. Its objects are those of the house, or those of the
+    /// API server of a kubeconfig.
+    pub(super) async fn start(house: &House, kubeconfig: Option<&Path>) -> Self {
         let addresses = Plan::control_plane(house.options.stack);
         let namespace = house.namespace(NAME, addresses).await;
         let home = house.home(NAME, User::Nobody);
         let door = Door::open(namespace.name(), &home, &house.logs(), NAME).await;
         let state = home.join("state");
         let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
-        let program = Program::at(&bins().control_plane)
-            .args(["--config-dir", &path(&house.path("config")), "--state-dir", &path(&state)])
+        let program = match kubeconfig {
+            None => Program::at(&bins().control_plane)
+                .args(["--config-dir", &path(&house.path("config"))]),
+            Some(file) => Program::at(&bins().control_plane)
+                .args(["--source", "kubernetes", "--webhook-address"])
+                .args([SocketAddr::new(addresses.first, WEBHOOK_PORT).to_string()])
+                .env("KUBECONFIG", &path(file)),
+        };
+        let program = program
+            .args(["--state-dir", &path(&state)])
             .args(["--address", &SocketAddr::new(addresses.first, API_PORT).to_string()])
             .args(["--admin-address", &admin()])
             .args(["--trust-domain", TRUST_DOMAIN]);
@@ -55,6 +65,11 @@ impl ControlPlane {
     /// Where sidecars find it.
     pub(super) fn api(&self) -> SocketAddr {
         SocketAddr::new(self.addresses.first, API_PORT)
+    }
+
+    /// Where its webhook is reached from outside of the house, by one client at a time.
+    pub(super) async fn webhook(&self) -> Relay {
+        self.door.relay(SocketAddr::new(self.addresses.first, WEBHOOK_PORT)).await
     }
 
     /// A join token for a service account.

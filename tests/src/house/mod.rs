@@ -20,6 +20,7 @@
 
 mod control_plane;
 mod door;
+pub mod injected;
 pub mod namespace;
 mod objects;
 pub mod peers;
@@ -137,7 +138,7 @@ impl House {
         let plan = tokio::sync::Mutex::new(Residents { plan, namespaces, unmeshed });
         let mut house = Self { control_plane: None, hub, number, options, plan, dir };
         if house.options.mesh == Mesh::On {
-            house.control_plane = Some(ControlPlane::start(&house).await);
+            house.control_plane = Some(ControlPlane::start(&house, None).await);
         }
         house
     }
@@ -183,6 +184,17 @@ impl House {
     async fn namespace(&self, name: &str, addresses: Addresses) -> Namespace {
         let name = Namespace::name_of(self.number, name);
         wiring::join(&self.hub, name, addresses, self.options.stack).await
+    }
+
+    /// The namespace of a pod, where names are those of the file `hosts/HOSTS`.
+    async fn enter(&self, name: &str, addresses: Addresses, hosts: &str) -> Namespace {
+        let namespace = self.namespace(name, addresses).await;
+        namespace.replace_in_etc("hosts", &self.path("hosts").join(hosts));
+        // Names are in that file or nowhere: no query ever waits for a server.
+        let switch = self.path("nsswitch.conf");
+        fs::write(&switch, "passwd: files\ngroup: files\nhosts: files\n").expect("a file");
+        namespace.replace_in_etc("nsswitch.conf", &switch);
+        namespace
     }
 
     /// Changes the plan, and all that follows from it.

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,6 +11,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::io::AsyncWriteExt;
 
 use crate::kept::MARK;
@@ -67,6 +70,21 @@ impl Namespace {
         let dir = Path::new(FILES).join(&self.name);
         fs::create_dir_all(&dir).expect("a directory in /etc/netns");
         std::os::unix::fs::symlink(file, dir.join(name)).expect("a link in /etc/netns");
+    }
+
+    /// A listener in it for the test's own process. Whoever is there reaches it, and nobody else.
+    ///
+    /// # Panics
+    /// When the address is none of the namespace's, or taken.
+    pub(super) fn listen(&self, address: SocketAddr) -> TcpListener {
+        let inside = fs::File::open(Path::new(NAMES).join(&self.name)).expect("a namespace");
+        // A thread of its own enters the namespace, and ends; the socket stays where it was made.
+        let thread = std::thread::spawn(move || {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(inside.as_fd(), kind).expect("root may enter");
+            TcpListener::bind(address).expect("a free address of the namespace")
+        });
+        thread.join().expect("a listener")
     }
 
     /// Kills every process in it but `spared`, and waits until they are gone.

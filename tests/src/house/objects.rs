@@ -94,7 +94,8 @@ fn pod(pod: &Member) -> String {
     )
 }
 
-fn family(address: IpAddr) -> &'static str {
+/// What Kubernetes calls the IP version of an address.
+pub(super) fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 

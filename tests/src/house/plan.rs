@@ -129,8 +129,8 @@ impl Plan {
         self.stack.pod(self.next - 1)
     }
 
-    /// Adds a port to a Service, and makes the Service if it is new.
-    pub(super) fn declare(&mut self, namespace: &str, name: &str, port: Port) {
+    /// Adds a port to a Service, and makes the Service if it is new. Gives its addresses.
+    pub(super) fn declare(&mut self, namespace: &str, name: &str, port: Port) -> Addresses {
         let known = |s: &Service| s.namespace == namespace && s.name == name;
         let at = self.services.iter().position(known).unwrap_or_else(|| {
             let index = u16::try_from(self.services.len() + 1).expect("few Services");
@@ -143,6 +143,7 @@ impl Plan {
         if !service.ports.contains(&port) {
             service.ports.push(port);
         }
+        service.addresses
     }
 
     /// The pods behind a Service.

@@ -1,8 +1,10 @@
 //! A pod of the house: a namespace, perhaps a sidecar, perhaps an application.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -37,17 +39,17 @@ pub struct PodBuilder<'a> {
 #[derive(Debug)]
 pub struct Pod {
     // Dropped in this order: processes before their namespace.
-    app: Mutex<Option<Process>>,
-    sidecar: Option<Mutex<Process>>,
-    door: Door,
-    namespace: Namespace,
-    name: String,
-    addresses: Addresses,
-    home: PathBuf,
-    logs: PathBuf,
-    program: Option<Program>,
-    probe: Option<Program>,
-    ports: Vec<Port>,
+    pub(super) app: Mutex<Option<Process>>,
+    pub(super) sidecar: Option<Mutex<Process>>,
+    pub(super) door: Door,
+    pub(super) namespace: Namespace,
+    pub(super) name: String,
+    pub(super) addresses: Addresses,
+    pub(super) home: PathBuf,
+    pub(super) logs: PathBuf,
+    pub(super) program: Option<Program>,
+    pub(super) probe: Option<Program>,
+    pub(super) ports: Vec<Port>,
 }
 
 impl<'a> PodBuilder<'a> {
@@ -113,7 +115,7 @@ impl<'a> PodBuilder<'a> {
     /// Starts it, and waits until the application and the sidecar are ready and the mesh knows.
     pub async fn start(self) -> Pod {
         let addresses = self.declare().await;
-        let namespace = self.enter(addresses).await;
+        let namespace = self.house.enter(&self.name, addresses, &self.namespace).await;
         let home = self.house.home(&self.name, User::Nobody);
         let logs = self.house.logs();
         let door = Door::open(namespace.name(), &home, &logs, &self.name).await;
@@ -159,16 +161,6 @@ impl<'a> PodBuilder<'a> {
             residents.plan.next()
         });
         change.await
-    }
-
-    async fn enter(&self, addresses: Addresses) -> Namespace {
-        let namespace = self.house.namespace(&self.name, addresses).await;
-        namespace.replace_in_etc("hosts", &self.house.path("hosts").join(&self.namespace));
-        // Names are in that file or nowhere: no query ever waits for a server.
-        let switch = self.house.path("nsswitch.conf");
-        std::fs::write(&switch, "passwd: files\ngroup: files\nhosts: files\n").expect("a file");
-        namespace.replace_in_etc("nsswitch.conf", &switch);
-        namespace
     }
 
     async fn sidecar(&self, namespace: &Namespace, addresses: Addresses) -> Option<Program> {
@@ -293,6 +285,30 @@ impl Pod {
     pub fn app_log(&self) -> String {
         let app = self.app.lock().unwrap();
         app.as_ref().expect("the application runs").log()
+    }
+
+    /// How the application ends, which it does by itself or is told to by now.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn app_end(&self) -> ExitStatus {
+        poll::until(&format!("the application of {} ends", self.name), SOON, async || {
+            self.app.lock().unwrap().as_mut().and_then(Process::ended).ok_or("it runs")
+        })
+        .await
+    }
+
+    /// Ends the sidecar as the kubelet does after the application has ended, by SIGTERM, and says
+    /// how it ended.
+    ///
+    /// # Panics
+    /// When it does not end, or there is none.
+    pub async fn end_sidecar(&self) -> ExitStatus {
+        self.sidecar().signal(Signal::TERM);
+        poll::until(&format!("the sidecar of {} ends", self.name), SOON, async || {
+            self.sidecar().ended().ok_or("it runs")
+        })
+        .await
     }
 
     /// `kill -9` for the application and whatever it has started; the sidecar stays.

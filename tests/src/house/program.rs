@@ -69,6 +69,11 @@ impl Program {
         Self::at(path).args(args)
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Further arguments.
     pub fn args<S: AsRef<str>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
@@ -111,7 +116,7 @@ impl Program {
 pub(super) struct Command {
     pub(super) program: PathBuf,
     pub(super) args: Vec<String>,
-    environment: Vec<(String, String)>,
+    pub(super) environment: Vec<(String, String)>,
 }
 
 impl Command {

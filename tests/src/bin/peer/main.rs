@@ -19,6 +19,7 @@ const USAGE: &str = "usage: peer COMMAND
   echo PORT [GREETING]             send back what comes; greet first if told to
   slam PORT                        reset every connection before a word is said
   http PORT NAME                   answer every HTTP/1.1 request with NAME
+  headers PORT                     answer every HTTP/1.1 request with its header fields, as JSON
   dial SOCKET                      open a TCP connection for each client of a Unix socket
   first-byte TARGET OPENING TIMES  microseconds from connect to the first byte, one a line
   half-close TARGET TEXT           send TEXT, end the sending side, print the rest
@@ -44,6 +45,7 @@ fn run(args: &[&str]) -> io::Result<()> {
         ["echo", port, greeting] => server::echo(number(port)?, greeting),
         ["slam", port] => server::slam(number(port)?),
         ["http", port, name] => server::http(number(port)?, name),
+        ["headers", port] => server::headers(number(port)?),
         ["dial", socket] => dial::serve(socket),
         ["first-byte", target, opening, times] => {
             client::first_byte(target, &bytes(opening)?, number(times)?)

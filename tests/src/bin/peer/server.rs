@@ -1,4 +1,4 @@
-//! Servers: one that sends back what it gets, one that takes no connection, and one of HTTP/1.1. A
+//! Servers: one that sends back what it gets, one that takes no connection, and two of HTTP/1.1. A
 //! thread a connection.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -42,24 +42,49 @@ pub(crate) fn slam(port: u16) -> io::Result<()> {
 
 /// Answers requests without a body with `name` and keeps the connection.
 pub(crate) fn http(port: u16, name: &str) -> io::Result<()> {
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{name}",
-        name.len()
-    );
-    serve(port, move |socket| {
-        // A client that goes away has what it wanted.
-        let _ = http_one(socket, &answer);
+    let name = name.to_owned();
+    answer(port, "text/plain", move |_| name.clone())
+}
+
+/// Answers requests without a body with the fields of their heads, names in lower case, as a JSON
+/// object.
+pub(crate) fn headers(port: u16) -> io::Result<()> {
+    answer(port, "application/json", |head| {
+        let fields = head.iter().filter_map(|line| line.split_once(':'));
+        let field = |(name, value): (&str, &str)| (name.to_lowercase(), value.trim().into());
+        serde_json::Value::Object(fields.map(field).collect()).to_string()
     })
 }
 
-fn http_one(mut socket: TcpStream, answer: &str) -> io::Result<()> {
-    let mut lines = BufReader::new(socket.try_clone()?);
+/// Answers each request by the lines of its head.
+fn answer(
+    port: u16,
+    content_type: &'static str,
+    body: impl Fn(&[String]) -> String + Clone + Send + 'static,
+) -> io::Result<()> {
+    serve(port, move |socket| {
+        // A client that goes away has what it wanted.
+        let _ = answer_one(socket, content_type, &body);
+    })
+}
+
+fn answer_one(
+    mut socket: TcpStream,
+    content_type: &str,
+    body: impl Fn(&[String]) -> String,
+) -> io::Result<()> {
+    let (mut lines, mut head) = (BufReader::new(socket.try_clone()?), Vec::new());
     let mut line = String::new();
     while lines.read_line(&mut line)? > 0 {
         if line == "\r\n" {
-            socket.write_all(answer.as_bytes())?;
+            let body = body(&std::mem::take(&mut head));
+            let length = body.len();
+            let head = format!("content-type: {content_type}\r\ncontent-length: {length}\r\n");
+            socket.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n{body}").as_bytes())?;
+            line.clear();
+        } else {
+            head.push(std::mem::take(&mut line));
         }
-        line.clear();
     }
     Ok(())
 }
