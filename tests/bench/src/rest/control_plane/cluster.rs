@@ -89,9 +89,9 @@ fn fill(api: &ApiServer, args: &Args) {
                 (address.to_string(), Some(format!("{name}-{pod}")))
             })
             .collect();
-        pods.iter().for_each(|(address, pod)| {
-            put_pod(api, &name, pod.as_deref().unwrap_or_default(), address)
-        });
+        for (address, pod) in &pods {
+            put_pod(api, &name, pod.as_deref().unwrap_or_default(), address);
+        }
         api.put(&slice(service, &pods));
     }
 }
