@@ -62,11 +62,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let source = Source::open(&args).await?;
 
     let store = Store::new(&args.state_dir);
-    let settings = Settings {
-        trust_domain: args.trust_domain.clone(),
-        service_range: args.service_cidr,
-        wait_for_pods: source.cluster.is_some(),
-    };
+    let settings = settings(&args, source.cluster.is_some());
     let (hub, views) = Hub::new(restore(&store), settings, Arc::clone(&metrics));
     let (inputs, from_streams) = mpsc::unbounded_channel();
     let hub = tokio::spawn(hub.run(from_streams, source.batches));
@@ -124,6 +120,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let _ = connections.await;
     tokio::time::sleep(GOODBYE).await;
     Ok(())
+}
+
+fn settings(args: &Args, in_cluster: bool) -> Settings {
+    Settings {
+        trust_domain: args.trust_domain.clone(),
+        service_range: args.service_cidr,
+        wait_for_pods: in_cluster,
+    }
 }
 
 /// Where objects come from.

@@ -1,24 +1,23 @@
 //! What the control plane writes into its cluster: sidecars into new pods, statuses, Events, and
 //! who of several replicas does it.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tests::apiserver::{Asked, Failure};
-use tests::cluster::{Cluster, manifest, until_webhook_is_believed};
+use tests::apiserver::Failure;
+use tests::cluster::{Cluster, until_webhook_is_believed};
 use tests::load::Load;
 use tests::poll::{self, SOON};
 
-const GATEWAY: &str = "gateway.networking.k8s.io/v1";
+pub(crate) const GATEWAY: &str = "gateway.networking.k8s.io/v1";
 const API: &str = "http://api.shop";
 
 /// A Lease that nobody renews may be taken after half a minute.
-const LEASE: Duration = Duration::from_secs(90);
+pub(crate) const LEASE: Duration = Duration::from_secs(90);
 
-fn pod(annotations: &Value, spec: &Value) -> Value {
+pub(crate) fn pod(annotations: &Value, spec: &Value) -> Value {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
@@ -36,7 +35,7 @@ fn pod(annotations: &Value, spec: &Value) -> Value {
 }
 
 /// A cluster whose namespace `shop` wants sidecars, and whose webhook is believed.
-async fn injecting() -> Cluster {
+pub(crate) async fn injecting() -> Cluster {
     let cluster = Cluster::start().await;
     cluster.api.namespace("shop", &json!({"pillion.dev/inject": "enabled"}));
     cluster.install_webhook();
@@ -117,7 +116,7 @@ fn conditions(route: &Value) -> Vec<String> {
     .collect()
 }
 
-fn route(backend: &str) -> Value {
+pub(crate) fn route(backend: &str) -> Value {
     json!({
         "apiVersion": GATEWAY, "kind": "HTTPRoute", "metadata": {"name": "r", "namespace": "shop"},
         "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "api"}],
@@ -230,93 +229,8 @@ async fn any_replica_may_be_killed_under_load() {
     report.assert_clean(400);
 }
 
-/// Whether a rule of a Role or ClusterRole is for this request.
-fn permits(rule: &Value, asked: &Asked) -> bool {
-    let has = |field: &str, value: &str| {
-        rule[field].as_array().is_some_and(|list| list.iter().any(|one| one == value))
-    };
-    let named = rule["resourceNames"].is_null()
-        || asked.name.as_deref().is_some_and(|name| has("resourceNames", name));
-    has("apiGroups", &asked.group)
-        && has("resources", &asked.resource)
-        && has("verbs", asked.verb)
-        && named
-}
-
-/// Everything that a control plane asks of an API server in its life is allowed by the manifests,
-/// and they allow nothing else.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_permissions_are_those_that_are_used() {
-    let cluster = injecting().await;
-    cluster.service("shop/api");
-    cluster.api.put(&route("api"));
-    cluster.api.put(&json!({"apiVersion": GATEWAY, "kind": "GRPCRoute",
-        "metadata": {"name": "g", "namespace": "shop"},
-        "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "api"}],
-                 "rules": [{"backendRefs": [{"name": "api", "port": 80}]}]}}));
-    cluster.api.put(&json!({"apiVersion": "pillion.dev/v1alpha1", "kind": "InboundPolicy",
-        "metadata": {"name": "a", "namespace": "shop"}, "spec": {"plaintext": "Allow"}}));
-    poll::until("an Event", SOON, async || {
-        let made = cluster.api.create(&pod(&json!({}), &json!({"hostNetwork": true}))).await;
-        made.map_err(|failure| failure.message)
-    })
-    .await;
-    let server = cluster.server("shop/api-1").await;
-    cluster.endpoints("shop/api", &[&server]);
-    cluster.api.faults().refuse_streaming_lists();
-    cluster.api.compact();
-    // The same Event again is a count of the first.
-    for _ in 0..2 {
-        cluster.api.create(&pod(&json!({}), &json!({"hostNetwork": true}))).await.unwrap();
-    }
-    renew_the_authority(&cluster).await;
-    spoil_the_certificate(&cluster);
-    let rules: Vec<(bool, Value)> = [("cluster-role.yaml", false), ("role.yaml", true)]
-        .into_iter()
-        .flat_map(|(file, own)| manifest(file).into_iter().map(move |object| (own, object)))
-        .flat_map(|(own, object)| {
-            let rules = object["rules"].as_array().cloned().unwrap_or_default();
-            rules.into_iter().map(move |rule| (own, rule))
-        })
-        .collect();
-    let allowed = |asked: &Asked| {
-        rules.iter().any(|(own, rule)| {
-            permits(rule, asked) && (!own || asked.namespace.as_deref() == Some("pillion-system"))
-        })
-    };
-    let unused = async || {
-        let asked = cluster.api.asked();
-        let beyond: Vec<&Asked> = asked.iter().filter(|asked| !allowed(asked)).collect();
-        assert!(beyond.is_empty(), "not allowed by deploy/base: {beyond:?}");
-        let granted = rules.iter().flat_map(|(_, rule)| single(rule));
-        // A Lease is made by a patch, and a real server then asks for `create` too.
-        let of_leases =
-            |rule: &Value| rule["resources"][0] == "leases" && rule["verbs"][0] == "create";
-        let used = |rule: &Value| of_leases(rule) || asked.iter().any(|asked| permits(rule, asked));
-        let unused: BTreeSet<String> =
-            granted.filter(|rule| !used(rule)).map(|rule| rule.to_string()).collect();
-        if unused.is_empty() { Ok(()) } else { Err(unused) }
-    };
-    poll::until("every permission is used", LEASE, unused).await;
-}
-
-/// A rule taken apart: one resource, one verb.
-fn single(rule: &Value) -> Vec<Value> {
-    let list = |field: &str| rule[field].as_array().cloned().unwrap_or_default();
-    let mut all = Vec::new();
-    for resource in list("resources") {
-        for verb in list("verbs") {
-            let mut one = rule.clone();
-            one["resources"] = json!([resource]);
-            one["verbs"] = json!([verb]);
-            all.push(one);
-        }
-    }
-    all
-}
-
 /// Puts a certificate into the Secret that nobody can read: it must be replaced at once.
-fn spoil_the_certificate(cluster: &Cluster) {
+pub(crate) fn spoil_the_certificate(cluster: &Cluster) {
     let secret = cluster.api.get("v1", "Secret", "pillion-system", "pillion-injector-tls");
     let mut secret = secret.unwrap();
     secret["data"]["tls.crt"] = json!("eA==");
@@ -356,18 +270,4 @@ async fn a_certificate_that_must_go_is_replaced_and_no_pod_misses_its_sidecar() 
     .await;
     assert_eq!(believed(&cluster), [2, 2], "a replica may still serve with the old one");
     cluster.api.create(&pod(&json!({}), &json!({}))).await.unwrap();
-}
-
-/// Another issuer in the state directory of the leader goes into the Secret: so its renewal does.
-async fn renew_the_authority(cluster: &Cluster) {
-    let file = cluster.mesh.state_dir().join("issuer.pem");
-    let before = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{before}\n")).unwrap();
-    poll::until_true("the Secret is renewed", LEASE, async || {
-        let secret = cluster.api.get("v1", "Secret", "pillion-system", "pillion-ca").unwrap();
-        let asked = cluster.api.asked();
-        let patched = |asked: &Asked| asked.verb == "patch" && asked.resource == "secrets";
-        secret["data"]["issuer.pem"].is_string() && asked.iter().any(patched)
-    })
-    .await;
 }

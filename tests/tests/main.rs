@@ -22,6 +22,7 @@ mod inbound_policy;
 mod injected;
 mod invariants;
 mod kubernetes;
+mod kubernetes_rights;
 mod kubernetes_writes;
 mod machine;
 mod manifests;

@@ -22,7 +22,8 @@ use tokio::time::timeout;
 
 use super::contact::Contacts;
 use super::failure::{Failure, Remedy};
-use super::read::{self, Id, Read};
+use super::news::{News, Told};
+use super::read::{self, Read};
 use crate::object::Known;
 
 /// Objects on a page of a list.
@@ -50,30 +51,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How often in a row a kind that was there must be found absent: a server that starts says 404
 /// for a moment of kinds that it is about to serve.
 const ABSENT: u32 = 3;
-
-/// What is told of one kind.
-#[derive(Debug)]
-pub(super) struct Told {
-    pub(super) kind: Known,
-    pub(super) news: News,
-}
-
-/// News of one kind.
-#[derive(Debug)]
-pub(super) enum News {
-    /// These are all objects that there are.
-    All(Vec<Read>),
-    /// An object is new or has changed.
-    Changed(Read),
-    /// An object is gone.
-    Gone(Id),
-    /// The server has no such kind.
-    Absent,
-    /// It cannot be read now.
-    Failed(String),
-    /// It can be read again.
-    Recovered,
-}
 
 type Events = BoxStream<'static, kube::Result<WatchEvent<Value>>>;
 

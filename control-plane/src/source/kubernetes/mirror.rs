@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::follow::{News, Told};
+use super::news::{News, Told};
 use super::read::{self, Id, Read};
 use crate::object::{Entry, Known, Parsed};
 use crate::problem::{Cause, Fault, Problem};

@@ -9,6 +9,7 @@ mod contact;
 mod failure;
 mod follow;
 mod mirror;
+mod news;
 mod read;
 
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub fn spawn(client: Client, contacts: Arc<Contacts>, batches: mpsc::Sender<Batc
 }
 
 /// Makes batches of what is told.
-async fn collect(mut told: mpsc::Receiver<follow::Told>, batches: mpsc::Sender<Batch>) {
+async fn collect(mut told: mpsc::Receiver<news::Told>, batches: mpsc::Sender<Batch>) {
     let mut mirror = Mirror::new(&Known::ALL);
     while let Some(first) = told.recv().await {
         mirror.take(first);

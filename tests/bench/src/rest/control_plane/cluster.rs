@@ -66,7 +66,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let write = |address: IpAddr| {
         cluster.api.put(&slice(0, &[(address.to_string(), None)]));
     };
-    push::time_changes(&mut report, mesh, streams, args.changes, write).await?;
+    push::time_changes(&mut report, mesh, streams, args.changes, None, write).await?;
     report.end();
     Ok(())
 }
