@@ -69,6 +69,9 @@ async fn a_mesh_in_which_something_is_wrong_is_told_what_and_what_to_do() {
     deploy(&cluster, VERSION, 0);
     assert_found(&cluster, &[], 1, "error: 0 of 2 replicas").await;
     deploy(&cluster, VERSION, 2);
+    cluster.api.faults().deny("create tokenreviews");
+    assert_found(&cluster, &[], 1, "error: the control plane may not create tokenreviews").await;
+    cluster.api.faults().clear();
     pod(&cluster, "api-2", &json!({}));
     assert_found(&cluster, &[], 1, "error: 1 pod without the sidecar that is wanted: shop/api-2")
         .await;

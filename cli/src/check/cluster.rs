@@ -35,6 +35,18 @@ const CREATED: [(&str, &str); 10] = [
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
 ];
 
+/// What the control plane must be allowed to do, of what its ClusterRole grants: all of it, where
+/// the role is as it was installed.
+const NEEDED: [(&str, &str, &str); 7] = [
+    ("watch", "", "services"),
+    ("watch", "", "pods"),
+    ("watch", "discovery.k8s.io", "endpointslices"),
+    ("watch", "gateway.networking.k8s.io", "httproutes"),
+    ("watch", "pillion.dev", "inboundpolicies"),
+    ("create", "authentication.k8s.io", "tokenreviews"),
+    ("create", "events.k8s.io", "events"),
+];
+
 const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1/httproutes";
 const POLICIES: &str = "/apis/pillion.dev/v1alpha1/inboundpolicies";
 const WEBHOOK: &str =
@@ -91,6 +103,7 @@ impl Cluster {
             Got::Denied(reason) => findings.push(Finding::note(reason)),
             got => findings.extend(judge::deployment(got.there().as_ref(), own)),
         }
+        findings.push(self.rights().await?);
         findings.extend(self.authority().await?);
         match self.get(WEBHOOK).await? {
             Got::Denied(reason) => findings.push(Finding::note(reason)),
@@ -137,22 +150,45 @@ impl Cluster {
     async fn denied(&self) -> anyhow::Result<Vec<String>> {
         let mut denied = Vec::new();
         for (group, resource) in CREATED {
-            let review = json!({
-                "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": {
-                    "verb": "create", "group": group, "resource": resource,
-                    "namespace": self.namespace,
-                }},
-            });
-            let request = Request::post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews")
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(review.to_string().into_bytes())?;
-            let answer: Value = self.client.request(request).await.context(UNREACHED)?;
-            if answer["status"]["allowed"] != true {
+            let what = json!({"verb": "create", "group": group, "resource": resource,
+                "namespace": self.namespace});
+            let spec = json!({"resourceAttributes": what});
+            if !self.allowed("SelfSubjectAccessReview", &spec).await.context(UNREACHED)? {
                 denied.push(format!("create {resource}"));
             }
         }
         Ok(denied)
+    }
+
+    /// What the control plane needs and may not do.
+    async fn rights(&self) -> anyhow::Result<Finding> {
+        let user = format!("system:serviceaccount:{}:pillion-control-plane", self.namespace);
+        let mut denied = Vec::new();
+        for (verb, group, resource) in NEEDED {
+            let what = json!({"verb": verb, "group": group, "resource": resource});
+            let spec = json!({"user": user, "resourceAttributes": what});
+            match self.allowed("SubjectAccessReview", &spec).await {
+                Ok(true) => {}
+                Ok(false) => denied.push(format!("{verb} {resource}")),
+                Err(Error::Api(status)) if status.code == 403 => {
+                    return Ok(Finding::note(not_checked(&status.message)));
+                }
+                Err(error) => return Err(error).context(UNREACHED),
+            }
+        }
+        Ok(judge::rights(&denied))
+    }
+
+    /// What the API server says to a review of somebody's access.
+    async fn allowed(&self, kind: &str, spec: &Value) -> kube::Result<bool> {
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec});
+        let path = format!("/apis/authorization.k8s.io/v1/{}s", kind.to_lowercase());
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(review.to_string().into_bytes())
+            .map_err(Error::HttpError)?;
+        let answer: Value = self.client.request(request).await?;
+        Ok(answer["status"]["allowed"] == true)
     }
 
     /// Whether the API server has the resource of this collection.
@@ -183,11 +219,15 @@ impl Cluster {
             Ok(value) => Ok(Got::There(value)),
             Err(Error::Api(status)) if status.code == 404 => Ok(Got::Nothing),
             Err(Error::Api(status)) if status.code == 403 => {
-                Ok(Got::Denied(format!("not checked, for you may not: {}", status.message)))
+                Ok(Got::Denied(not_checked(&status.message)))
             }
             Err(error) => Err(error).with_context(|| format!("{UNREACHED}: GET {path}")),
         }
     }
+}
+
+fn not_checked(message: &str) -> String {
+    format!("not checked, for you may not: {message}")
 }
 
 const UNREACHED: &str = "the API server does not answer as it should";

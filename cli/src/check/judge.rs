@@ -84,6 +84,15 @@ pub(super) fn permissions(denied: &[String]) -> Finding {
     Finding::error(what, "Install as somebody who may, such as a cluster administrator.")
 }
 
+/// What the control plane must be allowed to do, of which this is denied.
+pub(super) fn rights(denied: &[String]) -> Finding {
+    if denied.is_empty() {
+        return Finding::ok("the control plane may do what it must");
+    }
+    let what = format!("the control plane may not {}", denied.join(", "));
+    Finding::error(what, "Apply the overlay again: it holds the ClusterRole pillion-control-plane.")
+}
+
 /// Whether the control plane runs, and in this version.
 pub(super) fn deployment(deployment: Option<&Value>, own: &str) -> Vec<Finding> {
     let Some(deployment) = deployment else {

@@ -57,9 +57,10 @@ impl Faults {
         self.planned.lock().unwrap().push(Planned { resource, failure, left: times });
     }
 
-    /// Fails no more.
+    /// Fails and denies no more.
     pub fn clear(&self) {
         self.planned.lock().unwrap().clear();
+        self.denied.lock().unwrap().clear();
         self.streaming_lists_fail.store(false, Ordering::Relaxed);
     }
 

@@ -52,9 +52,10 @@ const BUILT_IN: [(&str, &str, &str, bool, bool); 16] = [
 ];
 
 /// Resources that are asked and never kept: those of reviews.
-pub(super) const REVIEWS: [(&str, &str, &str); 2] = [
+pub(super) const REVIEWS: [(&str, &str, &str); 3] = [
     ("authentication.k8s.io/v1", "tokenreviews", "TokenReview"),
     ("authorization.k8s.io/v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview"),
+    ("authorization.k8s.io/v1", "subjectaccessreviews", "SubjectAccessReview"),
 ];
 
 impl Resource {

@@ -53,7 +53,7 @@ impl State {
     }
 }
 
-/// Answers a TokenReview or a SelfSubjectAccessReview.
+/// Answers a TokenReview, or a review of somebody's access.
 pub(super) fn answer(state: &State, mut review: Value) -> Value {
     review["status"] = match review["kind"].as_str() {
         Some("TokenReview") => token_status(state, &review["spec"]),
