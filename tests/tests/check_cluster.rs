@@ -1,8 +1,9 @@
 //! `pillion check` of a cluster: everything that a new operator gets wrong, each found with a fix.
 
 use serde_json::{Value, json};
+use tests::apiserver::Failure;
 use tests::bins::bins;
-use tests::cluster::Cluster;
+use tests::cluster::{Cluster, manifest};
 use tests::poll::{self, SOON};
 use tests::process::{Output, run};
 
@@ -131,8 +132,11 @@ fn ended() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn before_an_installation_the_cluster_and_the_permissions_are_checked() {
     let cluster = Cluster::start().await;
+    // As the overlays label it; and not there yet.
+    cluster.api.namespace("pillion-system", &json!({"app.kubernetes.io/part-of": "pillion"}));
     let output = check(&cluster, &["--pre"]).await;
     assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(cluster.api.remove("v1", "Namespace", "", "pillion-system"));
     let output = check(&cluster, &["--pre", "--json"]).await;
     let findings: Vec<Value> = serde_json::from_str(&output.stdout).unwrap();
     assert!(findings.iter().all(|finding| finding["level"] == "ok"), "{findings:?}");
@@ -142,4 +146,92 @@ async fn before_an_installation_the_cluster_and_the_permissions_are_checked() {
     let output = check(&cluster, &["--pre"]).await;
     assert_eq!(output.code, Some(1));
     assert!(output.stderr.starts_with("error: "), "{output:?}");
+}
+
+/// Everything that is read of the mesh, but what anybody may read.
+const READ: [&str; 6] = [
+    "deployments",
+    "secrets",
+    "mutatingwebhookconfigurations",
+    "namespaces",
+    "pods",
+    "networkpolicies",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_not_be_read_is_a_note_and_the_rest_is_checked() {
+    let cluster = well().await;
+    cluster.mesh.control_plane().kill(); // it reads too
+    for resource in READ {
+        cluster.api.faults().fail(Some(resource), 1, Failure::forbidden(format!("no {resource}")));
+        let output = check(&cluster, &[]).await;
+        let note = format!("note: not checked, for you may not: no {resource}");
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert_eq!(output.stdout.matches("note: ").count(), 1, "{output:?}");
+        assert!(output.stdout.contains(&note), "{note:?}: {output:?}");
+    }
+    // Whoever may not list a kind is told so of kinds that nobody serves, too.
+    let routes = Failure::forbidden("no httproutes");
+    cluster.api.uninstall("httproutes");
+    cluster.api.faults().fail(Some("httproutes"), 1, routes);
+    assert_found(&cluster, &[], 0, "warning: the CRDs of the Gateway API are not installed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_of_the_mesh_is_found() {
+    let cluster = well().await;
+    cluster.mesh.control_plane().kill(); // nobody mends it meanwhile
+    cluster.api.faults().shift_clock(20);
+    assert_found(&cluster, &[], 0, "warning: the clocks of the API server").await;
+    cluster.api.faults().shift_clock(-90);
+    assert_found(&cluster, &[], 1, "error: the clocks of the API server").await;
+    cluster.api.faults().clear();
+    for denied in ["get secrets in pillion-system", "patch leases in pillion-system"] {
+        cluster.api.faults().deny(denied);
+        let (what, _) = denied.split_once(" in ").unwrap();
+        assert_found(&cluster, &[], 1, &format!("error: the control plane may not {what}")).await;
+        cluster.api.faults().clear();
+    }
+    let own = "pillion-control-plane";
+    assert!(cluster.api.remove("apps/v1", "Deployment", "pillion-system", own));
+    assert_found(&cluster, &[], 1, "error: there is no Deployment pillion-control-plane").await;
+    deploy(&cluster, VERSION, 2);
+    assert!(cluster.api.remove("v1", "Secret", "pillion-system", "pillion-ca"));
+    assert_found(&cluster, &[], 1, "error: there is no Secret pillion-ca").await;
+    let group = "admissionregistration.k8s.io/v1";
+    let kind = "MutatingWebhookConfiguration";
+    assert!(cluster.api.remove(group, kind, "", "pillion-injector"));
+    assert_found(&cluster, &[], 1, "error: there is no MutatingWebhookConfiguration").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_installation_needs_is_asked_where_it_is_made() {
+    let cluster = Cluster::start().await;
+    for object in installed() {
+        let plural = match object["kind"].as_str().unwrap().to_lowercase() {
+            kind if kind.ends_with('y') => kind[..kind.len() - 1].to_owned() + "ies",
+            kind => kind + "s",
+        };
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or("all namespaces");
+        cluster.api.faults().deny(&format!("create {plural} in {namespace}"));
+        assert_found(&cluster, &["--pre"], 1, &format!("error: you may not create {plural}")).await;
+        cluster.api.faults().clear();
+    }
+    cluster.api.namespace("pillion-system", &json!({}));
+    let foreign = "warning: the namespace pillion-system is there, and not of Pillion";
+    assert_found(&cluster, &["--pre"], 0, foreign).await;
+    assert_eq!(check(&cluster, &["--pre", "deploy"]).await.code, Some(2));
+}
+
+/// What `kubectl apply -k deploy/base` makes.
+fn installed() -> Vec<Value> {
+    let files = manifest("kustomization.yaml").remove(0)["resources"].take();
+    let objects: Vec<Value> = files
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|file| manifest(file.as_str().unwrap()))
+        .collect();
+    assert!(objects.len() > 10, "{objects:?}");
+    objects
 }

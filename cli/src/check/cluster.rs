@@ -13,7 +13,7 @@ use model::name::Label;
 use serde_json::{Value, json};
 
 use super::finding::{Finding, Level};
-use super::{judge, network};
+use super::{judge, network, pods, rights};
 
 /// How long the API server may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -21,34 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Objects on a page of a list.
 const PAGE: usize = 500;
 
-/// What whoever installs must be allowed to create: the group, and the resource.
-const CREATED: [(&str, &str); 10] = [
-    ("", "namespaces"),
-    ("", "configmaps"),
-    ("", "serviceaccounts"),
-    ("", "services"),
-    ("apps", "deployments"),
-    ("rbac.authorization.k8s.io", "clusterroles"),
-    ("rbac.authorization.k8s.io", "clusterrolebindings"),
-    ("rbac.authorization.k8s.io", "roles"),
-    ("apiextensions.k8s.io", "customresourcedefinitions"),
-    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
-];
-
-/// What the control plane must be allowed to do, of what its ClusterRole grants: all of it, where
-/// the role is as it was installed.
-const NEEDED: [(&str, &str, &str); 7] = [
-    ("watch", "", "services"),
-    ("watch", "", "pods"),
-    ("watch", "discovery.k8s.io", "endpointslices"),
-    ("watch", "gateway.networking.k8s.io", "httproutes"),
-    ("watch", "pillion.dev", "inboundpolicies"),
-    ("create", "authentication.k8s.io", "tokenreviews"),
-    ("create", "events.k8s.io", "events"),
-];
-
-const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1/httproutes";
-const POLICIES: &str = "/apis/pillion.dev/v1alpha1/inboundpolicies";
+const ROUTES: &str = "/apis/gateway.networking.k8s.io/v1";
+const POLICIES: &str = "/apis/pillion.dev/v1alpha1";
 const WEBHOOK: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/pillion-injector";
 
@@ -81,10 +55,15 @@ impl Cluster {
         Ok(Self { client: Client::try_from(config)?, namespace: namespace.clone() })
     }
 
+    fn own_namespace(&self) -> String {
+        format!("/api/v1/namespaces/{}", self.namespace)
+    }
+
     /// Whether the mesh can be installed.
     async fn before(&self) -> anyhow::Result<Vec<Finding>> {
         let mut findings = vec![judge::version(&self.must("/version").await?), self.clock().await?];
-        findings.push(judge::gateway_api(self.serves(ROUTES).await?));
+        findings.push(self.judged(ROUTES, judge::gateway_api).await?);
+        findings.push(self.judged(&self.own_namespace(), judge::namespace).await?);
         findings.push(judge::permissions(&self.denied().await?));
         Ok(findings)
     }
@@ -93,8 +72,8 @@ impl Cluster {
     async fn after(&self) -> anyhow::Result<Vec<Finding>> {
         let own = env!("CARGO_PKG_VERSION");
         let mut findings = vec![judge::version(&self.must("/version").await?), self.clock().await?];
-        findings.push(judge::gateway_api(self.serves(ROUTES).await?));
-        findings.push(judge::own_crds(self.serves(POLICIES).await?));
+        findings.push(self.judged(ROUTES, judge::gateway_api).await?);
+        findings.push(self.judged(POLICIES, judge::own_crds).await?);
         let deployment = format!(
             "/apis/apps/v1/namespaces/{}/deployments/pillion-control-plane",
             self.namespace
@@ -105,24 +84,34 @@ impl Cluster {
         }
         findings.push(self.rights().await?);
         findings.extend(self.authority().await?);
-        match self.get(WEBHOOK).await? {
-            Got::Denied(reason) => findings.push(Finding::note(reason)),
-            got => findings.push(judge::webhook(got.there().as_ref())),
-        }
-        let pods = self.list("/api/v1/pods").await?;
-        findings.extend(judge::pods(&self.list("/api/v1/namespaces").await?, &pods, own));
-        let policies = self.list("/apis/networking.k8s.io/v1/networkpolicies").await?;
-        findings.extend(network::policies(&policies, &pods));
+        findings.push(self.judged(WEBHOOK, judge::webhook).await?);
+        self.workloads(own, &mut findings).await?;
         Ok(findings)
+    }
+
+    /// Whether pods are as they should be, and reached.
+    async fn workloads(&self, own: &str, findings: &mut Vec<Finding>) -> anyhow::Result<()> {
+        let namespaces = self.list("/api/v1/namespaces", findings).await?;
+        let pods = self.list("/api/v1/pods", findings).await?;
+        let policies = self.list("/apis/networking.k8s.io/v1/networkpolicies", findings).await?;
+        if let (Some(namespaces), Some(pods)) = (&namespaces, &pods) {
+            findings.extend(pods::sidecars(namespaces, pods, own));
+        }
+        if let (Some(policies), Some(pods)) = (&policies, &pods) {
+            findings.push(network::policies(policies, pods));
+        }
+        Ok(())
     }
 
     /// The API server's answers say its time, to the second.
     async fn clock(&self) -> anyhow::Result<Finding> {
+        let asked = SystemTime::now();
         let response = self.client.send(Request::get("/version").body(Body::empty())?).await?;
+        let answered = SystemTime::now();
         let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
         let server = date.and_then(|date| httpdate::parse_http_date(date).ok());
-        let server = server.map(|server| judge::clock(server, SystemTime::now()));
-        Ok(server.unwrap_or_else(|| Finding::note("the API server does not say its time")))
+        let finding = server.map(|server| judge::clock(server, asked, answered));
+        Ok(finding.unwrap_or_else(|| Finding::note("the API server does not say its time")))
     }
 
     /// The ends of the root and of the issuer.
@@ -149,12 +138,10 @@ impl Cluster {
     /// What an installation needs and whoever asks may not do.
     async fn denied(&self) -> anyhow::Result<Vec<String>> {
         let mut denied = Vec::new();
-        for (group, resource) in CREATED {
-            let what = json!({"verb": "create", "group": group, "resource": resource,
-                "namespace": self.namespace});
-            let spec = json!({"resourceAttributes": what});
+        for right in rights::CREATED {
+            let spec = json!({"resourceAttributes": right.attributes(self.namespace.as_str())});
             if !self.allowed("SelfSubjectAccessReview", &spec).await.context(UNREACHED)? {
-                denied.push(format!("create {resource}"));
+                denied.push(right.to_string());
             }
         }
         Ok(denied)
@@ -164,12 +151,12 @@ impl Cluster {
     async fn rights(&self) -> anyhow::Result<Finding> {
         let user = format!("system:serviceaccount:{}:pillion-control-plane", self.namespace);
         let mut denied = Vec::new();
-        for (verb, group, resource) in NEEDED {
-            let what = json!({"verb": verb, "group": group, "resource": resource});
+        for right in rights::NEEDED {
+            let what = right.attributes(self.namespace.as_str());
             let spec = json!({"user": user, "resourceAttributes": what});
             match self.allowed("SubjectAccessReview", &spec).await {
                 Ok(true) => {}
-                Ok(false) => denied.push(format!("{verb} {resource}")),
+                Ok(false) => denied.push(right.to_string()),
                 Err(Error::Api(status)) if status.code == 403 => {
                     return Ok(Finding::note(not_checked(&status.message)));
                 }
@@ -191,19 +178,38 @@ impl Cluster {
         Ok(answer["status"]["allowed"] == true)
     }
 
-    /// Whether the API server has the resource of this collection.
-    async fn serves(&self, path: &str) -> anyhow::Result<bool> {
-        Ok(!matches!(self.get(&format!("{path}?limit=1")).await?, Got::Nothing))
+    /// What comes of what is there, or is not there; a note where it may not be read.
+    async fn judged(
+        &self,
+        path: &str,
+        judge: impl Fn(Option<&Value>) -> Finding,
+    ) -> anyhow::Result<Finding> {
+        Ok(match self.get(path).await? {
+            Got::Denied(reason) => Finding::note(reason),
+            got => judge(got.there().as_ref()),
+        })
     }
 
-    async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+    /// All objects of a collection; nothing and a note where they may not be read.
+    async fn list(
+        &self,
+        path: &str,
+        findings: &mut Vec<Finding>,
+    ) -> anyhow::Result<Option<Vec<Value>>> {
         let (mut all, mut next) = (Vec::new(), String::new());
         loop {
-            let page = self.must(&format!("{path}?limit={PAGE}&continue={next}")).await?;
+            let page = match self.get(&format!("{path}?limit={PAGE}&continue={next}")).await? {
+                Got::There(page) => page,
+                Got::Nothing => anyhow::bail!("the API server has no {path}"),
+                Got::Denied(reason) => {
+                    findings.push(Finding::note(reason));
+                    return Ok(None);
+                }
+            };
             all.extend(judge::list(&page["items"]).iter().cloned());
             next = judge::text(&page["metadata"]["continue"]).to_owned();
             if next.is_empty() {
-                return Ok(all);
+                return Ok(Some(all));
             }
         }
     }

@@ -1,6 +1,5 @@
 //! What is right and wrong with a cluster: objects in, findings out.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -16,9 +15,6 @@ const SKEW: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(
 
 /// How long before its end an authority is worth a word.
 const NEAR: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// How many names stand in one finding.
-const NAMED: usize = 5;
 
 const DAY: u64 = 24 * 3600;
 
@@ -41,9 +37,12 @@ pub(super) fn version(version: &Value) -> Finding {
     }
 }
 
-/// Whether the clocks of the API server and of this machine agree.
-pub(super) fn clock(server: SystemTime, own: SystemTime) -> Finding {
-    let apart = server.duration_since(own).unwrap_or_else(|behind| behind.duration());
+/// Whether the clocks of the API server and of this machine agree. The API server said its time,
+/// cut to the second, after it was asked and before the answer was here.
+pub(super) fn clock(server: SystemTime, asked: SystemTime, answered: SystemTime) -> Finding {
+    let ahead = server.duration_since(answered).unwrap_or_default();
+    let behind = asked.duration_since(server + Duration::from_secs(1)).unwrap_or_default();
+    let apart = ahead.max(behind);
     let what =
         format!("the clocks of the API server and of this machine are {} s apart", apart.as_secs());
     let fix = "Have NTP set the clocks of all nodes and of this machine: certificates and tokens \
@@ -56,23 +55,46 @@ pub(super) fn clock(server: SystemTime, own: SystemTime) -> Finding {
     }
 }
 
-/// Whether the CRDs of the Gateway API are there.
-pub(super) fn gateway_api(routes: bool) -> Finding {
-    if routes {
+/// Whether the CRDs of the Gateway API are there, by what the API server lists of their version:
+/// this anybody may read, and a missing kind cannot be told from one that may not be.
+pub(super) fn gateway_api(resources: Option<&Value>) -> Finding {
+    let missing: Vec<&str> =
+        ["httproutes", "grpcroutes"].into_iter().filter(|name| !lists(resources, name)).collect();
+    if missing.is_empty() {
         return Finding::ok("the CRDs of the Gateway API are installed");
     }
+    let what = format!("the CRDs of the Gateway API are not installed: no {}", missing.join(", "));
     let fix = "Install the Gateway API's standard channel if you want HTTPRoutes or GRPCRoutes; \
                the mesh works without, and notices them later.";
-    Finding::warning("the CRDs of the Gateway API are not installed", fix)
+    Finding::warning(what, fix)
 }
 
 /// Whether the CRD of InboundPolicy is there.
-pub(super) fn own_crds(there: bool) -> Finding {
-    if there {
+pub(super) fn own_crds(resources: Option<&Value>) -> Finding {
+    if lists(resources, "inboundpolicies") {
         return Finding::ok("the CRD of InboundPolicy is installed");
     }
     let fix = "Apply the overlay again, or run `pillion crds | kubectl apply -f -`.";
     Finding::error("the CRD of InboundPolicy (pillion.dev/v1alpha1) is not installed", fix)
+}
+
+fn lists(resources: Option<&Value>, name: &str) -> bool {
+    let all = resources.map(|resources| list(&resources["resources"])).unwrap_or_default();
+    all.iter().any(|resource| resource["name"] == name)
+}
+
+/// Whether the control plane's namespace is free for it, or its own as the overlays label it.
+pub(super) fn namespace(namespace: Option<&Value>) -> Finding {
+    let Some(namespace) = namespace else {
+        return Finding::ok("the namespace of the control plane is not there yet");
+    };
+    let name = text(&namespace["metadata"]["name"]);
+    if namespace["metadata"]["labels"]["app.kubernetes.io/part-of"] == "pillion" {
+        return Finding::ok(format!("the namespace {name} is there, and of Pillion"));
+    }
+    let fix = "Make sure that nothing else lives there: the overlays label it, and hold it to the \
+               Pod Security standard `restricted`.";
+    Finding::warning(format!("the namespace {name} is there, and not of Pillion"), fix)
 }
 
 /// What whoever installs must be allowed to do, of which this is denied.
@@ -90,7 +112,10 @@ pub(super) fn rights(denied: &[String]) -> Finding {
         return Finding::ok("the control plane may do what it must");
     }
     let what = format!("the control plane may not {}", denied.join(", "));
-    Finding::error(what, "Apply the overlay again: it holds the ClusterRole pillion-control-plane.")
+    Finding::error(
+        what,
+        "Apply the overlay again: it holds the ClusterRole, the Role and their bindings.",
+    )
 }
 
 /// Whether the control plane runs, and in this version.
@@ -170,81 +195,6 @@ pub(super) fn webhook(configuration: Option<&Value>) -> Finding {
     }
 }
 
-/// Pods of injected namespaces without a sidecar, and with one of another version.
-pub(super) fn pods(namespaces: &[Value], pods: &[Value], own: &str) -> Vec<Finding> {
-    let wanted = |pod: &&Value| is_running(pod) && is_wanted(namespaces, pod);
-    let wanted: Vec<&Value> = pods.iter().filter(wanted).collect();
-    let (injected, missing): (Vec<&Value>, Vec<&Value>) =
-        wanted.into_iter().partition(|pod| injected_version(pod).is_some());
-    let mut findings = Vec::new();
-    if missing.is_empty() {
-        findings.push(Finding::ok(format!(
-            "every pod that wants a sidecar has one ({})",
-            injected.len()
-        )));
-    } else {
-        let what = format!(
-            "{} without the sidecar that is wanted: {}",
-            count(missing.len()),
-            names(&missing)
-        );
-        let fix = "They were made before their namespace was labelled, or while there was no \
-                   injector: kubectl rollout restart their workloads. Events of the owner say if \
-                   an injection was skipped.";
-        findings.push(Finding::error(what, fix));
-    }
-    let other: Vec<&Value> =
-        injected.into_iter().filter(|pod| injected_version(pod) != Some(own)).collect();
-    if !other.is_empty() {
-        let what = format!(
-            "{} with a sidecar of another version than {own}: {}",
-            count(other.len()),
-            names(&other)
-        );
-        findings.push(Finding::warning(what, "Restart their workloads when it suits."));
-    }
-    findings
-}
-
-pub(super) fn count(pods: usize) -> String {
-    if pods == 1 { "1 pod".into() } else { format!("{pods} pods") }
-}
-
-pub(super) fn names(pods: &[&Value]) -> String {
-    let name = |pod: &&Value| {
-        format!("{}/{}", text(&pod["metadata"]["namespace"]), text(&pod["metadata"]["name"]))
-    };
-    let mut named: BTreeSet<String> = pods.iter().map(name).collect();
-    let more = named.len().saturating_sub(NAMED);
-    while named.len() > NAMED {
-        named.pop_last();
-    }
-    let named = named.into_iter().collect::<Vec<_>>().join(", ");
-    if more == 0 { named } else { format!("{named} and {more} more") }
-}
-
-pub(super) fn injected_version(pod: &Value) -> Option<&str> {
-    pod["metadata"]["annotations"]["pillion.dev/injected"].as_str()
-}
-
-fn is_running(pod: &Value) -> bool {
-    let phase = text(&pod["status"]["phase"]);
-    pod["metadata"]["deletionTimestamp"].is_null() && !matches!(phase, "Succeeded" | "Failed")
-}
-
-/// As the webhook's selectors and the injector decide.
-fn is_wanted(namespaces: &[Value], pod: &Value) -> bool {
-    let inject =
-        |object: &Value, of: &str| text(&object["metadata"][of]["pillion.dev/inject"]).to_owned();
-    let own = [inject(pod, "labels"), inject(pod, "annotations")];
-    if own.iter().any(|value| value == "disabled") || pod["spec"]["hostNetwork"] == true {
-        return false;
-    }
-    let of_pod = |namespace: &&Value| namespace["metadata"]["name"] == pod["metadata"]["namespace"];
-    let namespace = namespaces.iter().find(of_pod).map(|namespace| inject(namespace, "labels"));
-    own[0] == "enabled" || namespace.as_deref() == Some("enabled")
-}
-
 pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -271,9 +221,12 @@ mod tests {
     fn clocks_and_authorities_are_judged_by_the_time_that_is_left() {
         let now = SystemTime::now();
         let after = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(clock(now, now).level, Level::Ok);
-        assert_eq!(clock(now, after(20)).level, Level::Warning);
-        assert_eq!(clock(after(61), now).level, Level::Error);
+        assert_eq!(clock(now, now, now).level, Level::Ok);
+        assert_eq!(clock(now, after(20), after(20)).level, Level::Warning);
+        assert_eq!(clock(after(61), now, now).level, Level::Error);
+        assert_eq!(clock(now, after(62), after(62)).level, Level::Error);
+        // A slow answer is no wrong clock.
+        assert_eq!(clock(after(1), now, after(14)).level, Level::Ok);
         let level = |ends| authority("the issuer", ends, now).level;
         assert_eq!(level(None), Level::Error);
         assert_eq!(level(Some(now - Duration::from_secs(1))), Level::Error);
@@ -298,42 +251,26 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_want_a_sidecar_and_have_none_are_named() {
-        let namespaces =
-            [json!({"metadata": {"name": "shop", "labels": {"pillion.dev/inject": "enabled"}}})];
-        let pod = |name: &str, more: Value| {
-            let mut pod = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {}});
-            merge(&mut pod, &more);
-            pod
+    fn crds_are_there_if_they_are_listed() {
+        let of = |names: &[&str]| {
+            let all: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+            json!({"resources": all})
         };
-        let pods_of = |list: &[Value]| pods(&namespaces, list, "1");
-        let with = json!({"metadata": {"annotations": {"pillion.dev/injected": "1"}}});
-        assert_eq!(pods_of(&[pod("a", with.clone())])[0].level, Level::Ok);
-        let found = pods_of(&[pod("a", with), pod("b", json!({}))]);
-        assert!(
-            found[0].what.contains("1 pod without the sidecar that is wanted: shop/b"),
-            "{found:?}"
-        );
-        for out in [
-            json!({"spec": {"hostNetwork": true}}),
-            json!({"metadata": {"labels": {"pillion.dev/inject": "disabled"}}}),
-            json!({"metadata": {"annotations": {"pillion.dev/inject": "disabled"}}}),
-            json!({"status": {"phase": "Succeeded"}}),
-        ] {
-            assert_eq!(pods_of(&[pod("a", out)])[0].level, Level::Ok);
-        }
-        let old = json!({"metadata": {"annotations": {"pillion.dev/injected": "0"}}});
-        assert_eq!(pods_of(&[pod("a", old)])[1].level, Level::Warning);
+        assert_eq!(gateway_api(Some(&of(&["httproutes", "grpcroutes"]))).level, Level::Ok);
+        let found = gateway_api(Some(&of(&["gateways", "httproutes", "httproutes/status"])));
+        assert!(found.level == Level::Warning && found.what.ends_with(": no grpcroutes"));
+        assert!(gateway_api(None).what.ends_with(": no httproutes, grpcroutes"));
+        assert_eq!(own_crds(Some(&of(&["inboundpolicies"]))).level, Level::Ok);
+        assert_eq!(own_crds(Some(&of(&[]))).level, Level::Error);
+        assert_eq!(own_crds(None).level, Level::Error);
     }
 
-    fn merge(into: &mut Value, more: &Value) {
-        match (into, more) {
-            (Value::Object(into), Value::Object(more)) => {
-                for (name, value) in more {
-                    merge(into.entry(name.clone()).or_insert(Value::Null), value);
-                }
-            }
-            (into, more) => *into = more.clone(),
-        }
+    #[test]
+    fn a_namespace_is_free_or_labelled_by_an_overlay() {
+        let of = |labels: Value| namespace(Some(&json!({"metadata": {"labels": labels}}))).level;
+        assert_eq!(namespace(None).level, Level::Ok);
+        assert_eq!(of(json!({"app.kubernetes.io/part-of": "pillion"})), Level::Ok);
+        assert_eq!(of(json!({"app.kubernetes.io/part-of": "shop"})), Level::Warning);
+        assert_eq!(of(Value::Null), Level::Warning);
     }
 }

@@ -5,6 +5,8 @@ mod directory;
 mod finding;
 mod judge;
 mod network;
+mod pods;
+mod rights;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -3,17 +3,25 @@
 use serde_json::Value;
 
 use super::finding::Finding;
-use super::judge::{count, injected_version, list, names, text};
+use super::judge::{list, text};
+use super::pods::{count, injected_version, is_running, names};
 
 /// The port of sidecars for each other.
 const MESH_PORT: u64 = 15008;
 
 /// Whether policies let other sidecars reach the injected pods.
-pub(super) fn policies(policies: &[Value], pods: &[Value]) -> Vec<Finding> {
-    let injected = pods.iter().filter(|pod| injected_version(pod).is_some());
-    let cut: Vec<&Value> = injected.filter(|pod| is_cut_off(policies, pod)).collect();
+pub(super) fn policies(policies: &[Value], pods: &[Value]) -> Finding {
+    let injected = pods.iter().filter(|pod| is_running(pod) && injected_version(pod).is_some());
+    let (mut cut, mut by) = (Vec::new(), Vec::new());
+    for pod in injected {
+        let cutting = cut_off_by(policies, pod);
+        if !cutting.is_empty() {
+            cut.push(pod);
+            by.extend(cutting);
+        }
+    }
     if cut.is_empty() {
-        return vec![Finding::ok("no NetworkPolicy keeps sidecars from each other")];
+        return Finding::ok("no NetworkPolicy keeps sidecars from each other");
     }
     let what = format!(
         "{} out of reach of other sidecars, for NetworkPolicies let in other ports only, and not \
@@ -21,15 +29,19 @@ pub(super) fn policies(policies: &[Value], pods: &[Value]) -> Vec<Finding> {
         count(cut.len()),
         names(&cut)
     );
-    let fix = "Add port 15008 (TCP) to the ingress of those policies, from wherever the \
-               application's own ports may be reached.";
-    vec![Finding::error(what, fix)]
+    let fix = format!(
+        "Add port 15008 (TCP) to the ingress of the NetworkPolicies that select them ({}), from \
+         wherever the application's own ports may be reached.",
+        names(&by)
+    );
+    Finding::error(what, fix)
 }
 
-/// Policies add up: one that lets the port in is enough, and without any all is let in.
-fn is_cut_off(policies: &[Value], pod: &Value) -> bool {
+/// The policies that cut a pod off, together. Policies add up: one that lets the port in is
+/// enough, and without any all is let in.
+fn cut_off_by<'p>(policies: &'p [Value], pod: &Value) -> Vec<&'p Value> {
     let of_pod: Vec<&Value> = policies.iter().filter(|policy| is_for(policy, pod)).collect();
-    !of_pod.is_empty() && !of_pod.iter().any(|policy| lets_in(policy))
+    if of_pod.iter().any(|policy| lets_in(policy)) { Vec::new() } else { of_pod }
 }
 
 fn is_for(policy: &Value, pod: &Value) -> bool {
@@ -87,11 +99,11 @@ mod tests {
     use super::super::finding::Level;
     use super::*;
 
-    fn level(spec: Value) -> Level {
+    fn judged(spec: Value) -> Finding {
         let pod = json!({"metadata": {"name": "a", "namespace": "shop", "labels": {"app": "api"},
             "annotations": {"pillion.dev/injected": "1"}}});
         let policy = json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": spec});
-        policies(&[policy], &[pod])[0].level
+        policies(&[policy], &[pod])
     }
 
     #[test]
@@ -115,7 +127,10 @@ mod tests {
             ),
         ];
         for (spec, expected) in cases {
-            assert_eq!(level(spec.clone()), expected, "{spec}");
+            let found = judged(spec.clone());
+            assert_eq!(found.level, expected, "{spec}");
+            let named = found.fix.is_some_and(|fix| fix.contains("(shop/p)"));
+            assert_eq!(named, expected == Level::Error, "the policy is named: {spec}");
         }
     }
 
@@ -125,7 +140,10 @@ mod tests {
             "annotations": {"pillion.dev/injected": "1"}}});
         let policy = |ingress: Value| json!({"metadata": {"namespace": "shop"}, "spec": {"podSelector": {}, "ingress": ingress}});
         let both = [policy(json!([])), policy(json!([{"ports": [{"port": 15008}]}]))];
-        assert_eq!(policies(&both, std::slice::from_ref(&pod))[0].level, Level::Ok);
-        assert_eq!(policies(&both[..1], &[pod])[0].level, Level::Error);
+        assert_eq!(policies(&both, std::slice::from_ref(&pod)).level, Level::Ok);
+        assert_eq!(policies(&both[..1], std::slice::from_ref(&pod)).level, Level::Error);
+        let mut ended = pod;
+        ended["status"] = json!({"phase": "Succeeded"});
+        assert_eq!(policies(&both[..1], &[ended]).level, Level::Ok, "nobody calls it");
     }
 }

@@ -1,7 +1,8 @@
 //! Ways in which API servers misbehave.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -16,6 +17,8 @@ pub struct Faults {
     streaming_lists_fail: AtomicBool,
     /// What the client is told that it may not do, as `VERB RESOURCE`.
     denied: Mutex<Vec<String>>,
+    /// How many seconds the clock is ahead.
+    clock: AtomicI64,
     /// Every watch that is open heeds the newest; the number makes two alike different.
     interrupt: watch::Sender<(u64, Interrupt)>,
 }
@@ -45,6 +48,7 @@ impl Default for Faults {
             planned: Mutex::default(),
             streaming_lists_fail: AtomicBool::default(),
             denied: Mutex::default(),
+            clock: AtomicI64::default(),
             interrupt,
         }
     }
@@ -57,11 +61,12 @@ impl Faults {
         self.planned.lock().unwrap().push(Planned { resource, failure, left: times });
     }
 
-    /// Fails and denies no more.
+    /// Fails and denies no more, and knows the time.
     pub fn clear(&self) {
         self.planned.lock().unwrap().clear();
         self.denied.lock().unwrap().clear();
         self.streaming_lists_fail.store(false, Ordering::Relaxed);
+        self.clock.store(0, Ordering::Relaxed);
     }
 
     /// Refuses streaming lists with 500, as with etcd before 3.5.13.
@@ -69,16 +74,32 @@ impl Faults {
         self.streaming_lists_fail.store(true, Ordering::Relaxed);
     }
 
-    /// Says that the client may not do this, as `create tokenreviews`.
+    /// Says that nobody may do this, as `create tokenreviews` wherever it is asked of, or as
+    /// `create configmaps in shop` and `create clusterroles in all namespaces`.
     pub fn deny(&self, what: &str) {
         self.denied.lock().unwrap().push(what.into());
     }
 
-    /// Whether the client may not do what a SelfSubjectAccessReview asks.
+    /// Whether what a review asks about is denied.
     pub(super) fn denies(&self, attributes: &Value) -> bool {
         let text = |name: &str| attributes[name].as_str().unwrap_or_default();
         let what = format!("{} {}", text("verb"), text("resource"));
-        self.denied.lock().unwrap().contains(&what)
+        let place = Some(text("namespace")).filter(|name| !name.is_empty());
+        let there = format!("{what} in {}", place.unwrap_or("all namespaces"));
+        self.denied.lock().unwrap().iter().any(|denied| *denied == what || *denied == there)
+    }
+
+    /// Has the answers say a time that is so many seconds ahead of the true one, or behind it.
+    pub fn shift_clock(&self, seconds: i64) {
+        self.clock.store(seconds, Ordering::Relaxed);
+    }
+
+    /// The time that an answer must say, where it is not the true one.
+    pub(super) fn date(&self) -> Option<SystemTime> {
+        let seconds = self.clock.load(Ordering::Relaxed);
+        let apart = Duration::from_secs(seconds.unsigned_abs());
+        let now = SystemTime::now();
+        (seconds != 0).then(|| if seconds > 0 { now + apart } else { now - apart })
     }
 
     /// Breaks the connection of every watch.

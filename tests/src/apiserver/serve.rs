@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -54,7 +54,12 @@ async fn connection(socket: TcpStream, state: Arc<State>) {
 }
 
 async fn answer(request: Request<Incoming>, state: Arc<State>) -> Response<AnyBody> {
-    dispatch(request, state).await.unwrap_or_else(|failure| refuse(&failure))
+    let date = state.faults.date();
+    let mut response = dispatch(request, state).await.unwrap_or_else(|failure| refuse(&failure));
+    if let Some(date) = date.and_then(|date| httpdate::fmt_http_date(date).parse().ok()) {
+        response.headers_mut().insert(DATE, date); // else hyper says the true one
+    }
+    response
 }
 
 fn refuse(failure: &Failure) -> Response<AnyBody> {
