@@ -206,10 +206,15 @@ impl Hub {
         problems.append(&mut translation.problems);
         let next = self.publications.borrow().next(translation);
         timer.observe_duration();
-        let statements = Arc::new(statement::all(&self.world, &problems));
+        let statements = statement::all(&self.world, &problems);
+        self.statements.send_if_modified(|before| {
+            let differs = **before != statements;
+            if differs {
+                *before = Arc::new(statements);
+            }
+            differs
+        });
         self.tell(problems);
-        // Also when nothing differs: what could not be written is tried again.
-        self.statements.send_replace(statements);
         if let Some(next) = next {
             tracing::debug!(publication = next.number, "published");
             self.metrics.published(&next);

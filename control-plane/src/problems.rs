@@ -1,28 +1,36 @@
 //! The problems there are now: each is logged once when it appears and once when it is gone.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::problem::{Problem, Severity};
 
-/// The problems there are now. One writes, the admin server reads.
+/// The problems there are now. One writes, the admin server and who makes Events read.
 #[derive(Debug, Default)]
 pub struct Problems {
-    now: Mutex<Arc<Vec<Problem>>>,
+    now: watch::Sender<Arc<Vec<Problem>>>,
 }
 
 impl Problems {
     /// The problems there are now.
     pub fn now(&self) -> Arc<Vec<Problem>> {
-        Arc::clone(&self.now.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.now.borrow())
+    }
+
+    /// The problems from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Vec<Problem>>> {
+        self.now.subscribe()
     }
 
     /// Puts these in place of those before, and logs what came and what went.
     pub(crate) fn replace(&self, problems: Vec<Problem>) {
+        if **self.now.borrow() == problems {
+            return;
+        }
         let next = Arc::new(problems);
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *now, Arc::clone(&next));
-        drop(now);
+        let before = self.now.send_replace(Arc::clone(&next));
         missing_in(&before, &next).for_each(log);
         for problem in missing_in(&next, &before) {
             tracing::info!("repaired: {problem}");

@@ -186,7 +186,7 @@ async fn what_is_missing_of_the_mesh_is_found() {
     cluster.api.faults().shift_clock(-90);
     assert_found(&cluster, &[], 1, "error: the clocks of the API server").await;
     cluster.api.faults().clear();
-    for denied in ["get secrets in pillion-system", "patch leases in pillion-system"] {
+    for denied in ["get secrets in pillion-system", "update leases in pillion-system"] {
         cluster.api.faults().deny(denied);
         let (what, _) = denied.split_once(" in ").unwrap();
         assert_found(&cluster, &[], 1, &format!("error: the control plane may not {what}")).await;

@@ -68,10 +68,7 @@ async fn the_permissions_are_those_that_are_used() {
         let beyond: Vec<&Asked> = asked.iter().filter(|asked| !allowed(asked)).collect();
         assert!(beyond.is_empty(), "not allowed by deploy/base: {beyond:?}");
         let granted = rules.iter().flat_map(|(_, rule)| single(rule));
-        // A Lease is made by a patch, and a real server then asks for `create` too.
-        let of_leases =
-            |rule: &Value| rule["resources"][0] == "leases" && rule["verbs"][0] == "create";
-        let used = |rule: &Value| of_leases(rule) || asked.iter().any(|asked| permits(rule, asked));
+        let used = |rule: &Value| asked.iter().any(|asked| permits(rule, asked));
         let unused: BTreeSet<String> =
             granted.filter(|rule| !used(rule)).map(|rule| rule.to_string()).collect();
         if unused.is_empty() { Ok(()) } else { Err(unused) }

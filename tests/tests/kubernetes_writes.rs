@@ -251,6 +251,21 @@ fn believed(cluster: &Cluster) -> Vec<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_authority_whose_secret_is_taken_away_is_put_back_and_stays_the_same() {
+    let cluster = Cluster::start().await;
+    let secret = || cluster.api.get("v1", "Secret", "pillion-system", "pillion-ca");
+    let before = secret().unwrap()["data"].clone();
+    let take_away = || assert!(cluster.api.remove("v1", "Secret", "pillion-system", "pillion-ca"));
+    take_away();
+    poll::until_true("the Secret is back", LEASE, async || secret().is_some()).await;
+    assert_eq!(secret().unwrap()["data"], before);
+    // Also by a control plane that finds none when it starts.
+    take_away();
+    cluster.mesh.restart_control_plane().await;
+    assert_eq!(secret().unwrap()["data"], before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_that_must_go_is_replaced_and_no_pod_misses_its_sidecar() {
     let cluster = injecting().await;
     poll::until("a pod is made", SOON, async || {

@@ -57,7 +57,7 @@ pub(super) const NEEDED: [Right; 12] = [
     right("create", "events.k8s.io", "events", Everywhere),
     right("patch", "admissionregistration.k8s.io", "mutatingwebhookconfigurations", Everywhere)
         .of("pillion-injector"),
-    right("patch", "coordination.k8s.io", "leases", Own).of("pillion-control-plane"),
+    right("update", "coordination.k8s.io", "leases", Own).of("pillion-control-plane"),
     right("get", "", "secrets", Own).of("pillion-ca"),
     right("update", "", "secrets", Own).of("pillion-injector-tls"),
 ];

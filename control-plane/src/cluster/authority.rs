@@ -2,7 +2,7 @@
 //!
 //! The Secret `pillion-ca` holds the files of a state directory under their names. Whichever
 //! replica is first makes it: the API server lets only one create it, and the others take what
-//! that one made. Each replica works with a copy in its own state directory, as it does without a
+//! that one made. One that somebody takes away is made again of any replica's copy. Each replica works with a copy in its own state directory, as it does without a
 //! cluster, and so goes on when the API server is away.
 
 use std::collections::BTreeMap;
@@ -14,13 +14,13 @@ use certs::StateFiles;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use model::name::Label;
 use model::spiffe::TrustDomain;
 use tokio::sync::watch;
 
-use super::MANAGER;
+use super::{MANAGER, written};
 
 /// The Secret.
 const NAME: &str = "pillion-ca";
@@ -76,24 +76,28 @@ impl SharedAuthority {
     }
 
     async fn try_obtain(&mut self, trust_domain: &TrustDomain) -> anyhow::Result<()> {
-        let files = match self.read().await? {
-            Some(files) => files,
-            None => self.make(trust_domain).await?,
+        let files = match (self.read().await?, StateFiles::read(&self.state_dir)) {
+            (Some(files), _) => files,
+            // An authority that is here already is the mesh's: another one would end it.
+            (None, Ok(own)) => self.put(own).await?,
+            (None, Err(_)) => {
+                let made = StateFiles::make(trust_domain, SystemTime::now());
+                self.put(made.context("new keys")?).await?
+            }
         };
         files.write(&self.state_dir).context("--state-dir")?;
         self.seen = Some(files);
         Ok(())
     }
 
-    async fn make(&self, trust_domain: &TrustDomain) -> anyhow::Result<StateFiles> {
-        let files = StateFiles::make(trust_domain, SystemTime::now()).context("new keys")?;
+    /// Makes the Secret of these files. Where another replica was first, its files are given.
+    async fn put(&self, files: StateFiles) -> anyhow::Result<StateFiles> {
         let metadata = ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() };
         let data = Some(encode(&files));
         let secret = Secret { metadata, data, ..Secret::default() };
-        let params = PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() };
-        match self.secrets.create(&params, &secret).await {
+        match self.secrets.create(&written(), &secret).await {
             Ok(_) => {
-                tracing::info!("made a certificate authority, in the Secret {NAME}");
+                tracing::info!("made the Secret {NAME}, with the certificate authority");
                 Ok(files)
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
@@ -104,8 +108,10 @@ impl SharedAuthority {
     }
 
     async fn compare(&mut self, leads: bool) -> anyhow::Result<()> {
-        let Some(secret) = self.read().await? else {
-            bail!("it is gone; put it back from a backup, or every sidecar must join anew");
+        let own = StateFiles::read(&self.state_dir).context("--state-dir")?;
+        let secret = match self.read().await? {
+            Some(secret) => secret,
+            None => self.put(own.clone()).await?, // somebody took it away
         };
         if self.seen.as_ref() != Some(&secret) {
             secret.write(&self.state_dir).context("--state-dir")?;
@@ -113,7 +119,6 @@ impl SharedAuthority {
             self.seen = Some(secret);
             return Ok(());
         }
-        let own = StateFiles::read(&self.state_dir).context("--state-dir")?;
         if own != secret && leads {
             let patch = serde_json::json!({"data": encode(&own)});
             let params = PatchParams { field_manager: Some(MANAGER.into()), ..Default::default() };

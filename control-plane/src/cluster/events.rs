@@ -11,11 +11,10 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
+use super::MANAGER;
 use super::webhook::Told;
-use super::{MANAGER, Statements};
 use crate::object::Key;
 use crate::problem::{Problem, Severity};
-use crate::problems::Problems;
 use crate::statement::kind_of;
 
 /// The longest note (Kubernetes, Event.note).
@@ -53,16 +52,19 @@ impl Teller {
     /// Tells of objects that are refused, each fault once, while this replica leads.
     pub(super) async fn tell_problems(
         self,
-        problems: Arc<Problems>,
-        mut statements: Statements,
-        leads: watch::Receiver<bool>,
+        mut problems: watch::Receiver<Arc<Vec<Problem>>>,
+        mut leads: watch::Receiver<bool>,
     ) {
         let mut known: HashSet<(Key, String)> = HashSet::new();
-        while statements.changed().await.is_ok() {
-            if !*leads.borrow() {
+        loop {
+            tokio::select! {
+                changed = problems.changed() => if changed.is_err() { return },
+                changed = leads.changed() => if changed.is_err() { return },
+            }
+            if !*leads.borrow_and_update() {
                 continue;
             }
-            let now = problems.now();
+            let now = Arc::clone(&problems.borrow_and_update());
             let refused = now.iter().filter(|one| one.cause.severity() == Severity::Error);
             let named: Vec<(Key, String, &Problem)> = refused
                 .filter_map(|one| {

@@ -8,13 +8,13 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client};
 use model::name::Label;
-use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::MANAGER;
+use super::written;
 
 /// The Lease.
 const NAME: &str = "pillion-control-plane";
@@ -25,11 +25,12 @@ const DURATION: u32 = 30;
 /// How often it is renewed, or looked at by those that wait.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How long before its end the holder stops to lead.
-const MARGIN: Duration = Duration::from_secs(5);
-
 /// How long a single request about it may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long before its end the holder stops to lead: whoever cannot renew it finds that out at the
+/// end of a try, and that is so much later at the most.
+const MARGIN: Duration = Duration::from_secs(15);
 
 /// A candidate for the Lease.
 #[derive(Debug)]
@@ -55,9 +56,10 @@ impl Candidate {
     /// Tries for ever to hold the Lease, until `end`; then it is given back.
     pub async fn run(mut self, mut end: watch::Receiver<bool>) {
         loop {
-            let tried = tokio::time::timeout(PATIENCE, self.try_hold());
-            match tried.await {
-                Ok(Ok(true)) => self.renewed = Some(Instant::now()),
+            // Before the API server counts: it may be slow to answer.
+            let now = Instant::now();
+            match tokio::time::timeout(PATIENCE, self.try_hold()).await {
+                Ok(Ok(true)) => self.renewed = Some(now),
                 Ok(Ok(false)) => self.renewed = None,
                 Ok(Err(error)) => tracing::debug!(%error, "cannot renew the Lease {NAME}"),
                 Err(_) => tracing::debug!("the Lease {NAME} is not answered for"),
@@ -106,7 +108,7 @@ impl Candidate {
                 Ok(true)
             }
             // Somebody else was first.
-            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -132,33 +134,33 @@ impl Candidate {
         self.write(version, "", 0).await
     }
 
-    /// Writes the Lease if it is still of this version (or not there, without one).
+    /// Writes the Lease if it is still of this version; without one, makes it, which only one can.
     async fn write(
         &self,
         version: Option<String>,
         holder: &str,
         transitions: i32,
     ) -> kube::Result<Lease> {
+        let is_there = version.is_some();
         let lease = lease(version, holder, transitions);
-        let params = PatchParams::apply(MANAGER).force();
-        self.leases.patch(NAME, &params, &Patch::Apply(&lease)).await
+        if is_there {
+            self.leases.replace(NAME, &written(), &lease).await
+        } else {
+            self.leases.create(&written(), &lease).await
+        }
     }
 }
 
-fn lease(version: Option<String>, holder: &str, transitions: i32) -> Value {
-    json!({
-        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": NAME, "resourceVersion": version},
-        "spec": {
-            "holderIdentity": holder,
-            "leaseDurationSeconds": DURATION,
-            "leaseTransitions": transitions,
-            "renewTime": renewed_at(),
-        },
-    })
-}
-
-/// The wall clock as a MicroTime, for people: nobody calculates with it.
-fn renewed_at() -> String {
-    k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+/// The time in it is for people: nobody calculates with it.
+fn lease(version: Option<String>, holder: &str, transitions: i32) -> Lease {
+    let metadata =
+        ObjectMeta { name: Some(NAME.into()), resource_version: version, ..ObjectMeta::default() };
+    let spec = LeaseSpec {
+        holder_identity: Some(holder.into()),
+        lease_duration_seconds: i32::try_from(DURATION).ok(),
+        lease_transitions: Some(transitions),
+        renew_time: Some(MicroTime(Timestamp::now())),
+        ..LeaseSpec::default()
+    };
+    Lease { metadata, spec: Some(spec) }
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 use certs::Authority;
 use injector::Settings;
+use kube::api::PostParams;
 use kube::{Client, Config};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -114,11 +115,10 @@ impl Member {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<()> {
         let Self { client, replica, webhook, leads, reviews: _ } = self;
-        let statements = views.statements.clone();
-        tokio::spawn(StatusWriter::new(client.clone()).run(statements.clone(), leads.clone()));
+        let writer = StatusWriter::new(client.clone());
+        tokio::spawn(writer.run(views.statements.clone(), leads.clone()));
         let teller = || Teller::new(client.clone(), replica.clone());
-        let problems = Arc::clone(&views.problems);
-        tokio::spawn(teller().tell_problems(problems, statements, leads.clone()));
+        tokio::spawn(teller().tell_problems(views.problems.subscribe(), leads.clone()));
         let Some(listener) = webhook else { return Ok(()) };
         let (keeper, tls) = Keeper::new(client.clone(), &args.namespace);
         tokio::spawn(keeper.run(leads));
@@ -164,6 +164,11 @@ fn injected(
 fn own_name() -> String {
     let host = rustix::system::uname();
     format!("{}_{}", host.nodename().to_string_lossy(), std::process::id())
+}
+
+/// How whole objects are written: in our name.
+fn written() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }
 }
 
 /// The wall clock, for people who read objects.

@@ -1,7 +1,7 @@
 //! Writes what there is to say of routes and policies into their status, as the holder of the
 //! Lease: by server-side apply on the `status` subresource, and only where it says something else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -56,7 +56,8 @@ impl StatusWriter {
 
     /// Says whether all of it is written.
     async fn write_all(&mut self, statements: &[Statement]) -> bool {
-        self.written.retain(|key, _| statements.iter().any(|statement| statement.key == *key));
+        let there: HashSet<&Key> = statements.iter().map(|statement| &statement.key).collect();
+        self.written.retain(|key, _| there.contains(key));
         let mut complete = true;
         for statement in statements {
             if self.written.get(&statement.key) == Some(statement) {

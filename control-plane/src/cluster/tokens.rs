@@ -129,27 +129,10 @@ impl TokenReviews {
             self.reviews.create(&params, &review).await
         };
         match timeout(PATIENCE, ask).await {
-            Ok(Ok(answer)) => self.judge(answer),
+            Ok(Ok(answer)) => judge(answer, &self.audience),
             Ok(Err(error)) => Err(ReviewError::Unavailable(error.to_string())),
             Err(_) => Err(ReviewError::Unavailable("no answer within 10 s".into())),
         }
-    }
-
-    /// An API server that knows no audiences leaves them out of its answer: then the token may be
-    /// anybody's for anything.
-    fn judge(&self, answer: TokenReview) -> Result<Bound, ReviewError> {
-        let status = answer.status.unwrap_or_default();
-        let refuse = |reason: String| ReviewError::NotAuthenticated {
-            audience: self.audience.clone(),
-            reason,
-        };
-        if status.authenticated != Some(true) {
-            return Err(refuse(status.error.unwrap_or_else(|| "it says no reason".into())));
-        }
-        if !status.audiences.unwrap_or_default().contains(&self.audience) {
-            return Err(refuse("its answer does not name the audience".into()));
-        }
-        bound(status.user.unwrap_or_default())
     }
 
     async fn pod(&self, bound: &Bound) -> Option<KnownPod> {
@@ -159,6 +142,21 @@ impl TokenReviews {
         self.hub.send(question).ok()?;
         answer.await.ok()?
     }
+}
+
+/// An API server that knows no audiences leaves them out of its answer: then the token may be
+/// anybody's for anything.
+fn judge(answer: TokenReview, audience: &str) -> Result<Bound, ReviewError> {
+    let status = answer.status.unwrap_or_default();
+    let refuse =
+        |reason: String| ReviewError::NotAuthenticated { audience: audience.into(), reason };
+    if status.authenticated != Some(true) {
+        return Err(refuse(status.error.unwrap_or_else(|| "it says no reason".into())));
+    }
+    if !status.audiences.unwrap_or_default().iter().any(|named| named == audience) {
+        return Err(refuse("its answer does not name the audience".into()));
+    }
+    bound(status.user.unwrap_or_default())
 }
 
 fn bound(user: UserInfo) -> Result<Bound, ReviewError> {
@@ -171,5 +169,51 @@ fn bound(user: UserInfo) -> Result<Bound, ReviewError> {
     match (one(POD_NAME), one(POD_UID)) {
         (Some(pod), Some(uid)) => Ok(Bound { account, pod, uid }),
         _ => Err(ReviewError::Unbound(account)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An answer that is good, with these parts of its status in place of the good ones.
+    fn judged(parts: Value) -> Result<Bound, String> {
+        let mut status = json!({
+            "authenticated": true, "audiences": ["pillion.dev"],
+            "user": {"username": "system:serviceaccount:shop:api",
+                     "extra": {POD_NAME: ["api-1"], POD_UID: ["u"]}},
+        });
+        for (field, value) in parts.as_object().unwrap() {
+            status[field] = value.clone();
+        }
+        let answer = json!({"metadata": {}, "spec": {"token": ""}, "status": status});
+        let answer = serde_json::from_value(answer).unwrap();
+        judge(answer, "pillion.dev").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_answer_must_name_the_audience_an_account_and_a_pod() {
+        let account = "system:serviceaccount:shop:api".parse().unwrap();
+        let good = Bound { account, pod: "api-1".into(), uid: "u".into() };
+        assert_eq!(judged(json!({})), Ok(good));
+        let user = |name: &str, extra: Value| json!({"user": {"username": name, "extra": extra}});
+        let name = "system:serviceaccount:shop:api";
+        let cases = [
+            (json!({"authenticated": false, "error": "oh"}), "does not accept the token"),
+            (json!({"authenticated": null}), "does not accept the token"),
+            (json!({"audiences": ["another"]}), "does not name the audience"),
+            (json!({"audiences": null}), "does not name the audience"),
+            (user("system:node:one", json!({POD_NAME: ["a"], POD_UID: ["u"]})), "is not system:"),
+            (user(name, json!({POD_NAME: ["a"]})), "is bound to no pod"),
+            (user(name, json!({POD_UID: ["u"]})), "is bound to no pod"),
+            (user(name, json!({POD_NAME: ["a", "b"], POD_UID: ["u"]})), "is bound to no pod"),
+            (user(name, json!({POD_NAME: [""], POD_UID: [""]})), "is bound to no pod"),
+        ];
+        for (parts, expected) in cases {
+            let error = judged(parts.clone()).unwrap_err();
+            assert!(error.contains(expected), "{parts}: {error:?} must contain {expected:?}");
+        }
     }
 }

@@ -89,6 +89,27 @@ fn slices_count_where_there_are_any() {
 }
 
 #[test]
+fn in_a_cluster_an_endpoint_waits_for_its_pod() {
+    let of = |name: &str, address: &str| {
+        format!("{{addresses: [{address}], targetRef: {{kind: Pod, name: {name}}}}}")
+    };
+    let all = [of("b", "10.0.0.2"), of("a", "10.0.0.1"), "{addresses: [10.0.0.3]}".into()];
+    let slice = slice("s", 8080, &all.join(", "));
+    let found = |wait_for_pods, pods: &[String]| {
+        let objects: Vec<&str> =
+            [API, &slice].into_iter().chain(pods.iter().map(String::as_str)).collect();
+        let settings = Settings { wait_for_pods, ..settings() };
+        let translation = translate(&world(&objects), &[], &settings);
+        let service = service(&translation, "shop/api");
+        service.endpoints.iter().map(|one| one.address.to_string()).collect::<Vec<_>>()
+    };
+    let pods = [pod("a", "10.0.0.1", "", ""), pod("c", "10.0.0.9", "", "")];
+    assert_eq!(found(true, &pods), ["10.0.0.1", "10.0.0.3"], "nobody says who 10.0.0.3 is");
+    assert_eq!(found(true, &[]), ["10.0.0.3"]);
+    assert_eq!(found(false, &[]).len(), 3, "in a directory a slice may stand alone");
+}
+
+#[test]
 fn leaving_endpoints_serve_only_while_none_is_ready() {
     let leaving =
         "{addresses: [10.0.0.1], conditions: {ready: false, serving: true, terminating: true}}";

@@ -10,7 +10,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use model::name::Label;
 use rustls::ServerConfig;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::SERVICE;
 use super::certificate::{Pair, Shared};
-use crate::cluster::MANAGER;
+use crate::cluster::{MANAGER, written};
 
 /// The Secret, of type `kubernetes.io/tls`.
 const SECRET: &str = "pillion-injector-tls";
@@ -104,7 +104,7 @@ impl Keeper {
         let mut secret = encode(&next);
         // A key that is there no more must go, and nobody else's step must be lost.
         secret.metadata.resource_version = Some(version);
-        self.secrets.replace(SECRET, &posted(), &secret).await?;
+        self.secrets.replace(SECRET, &written(), &secret).await?;
         tracing::info!("another step in replacing the certificate of the webhook");
         self.tell(&next).await?;
         Ok(next)
@@ -112,7 +112,7 @@ impl Keeper {
 
     async fn make(&self) -> anyhow::Result<Shared> {
         let shared = Shared::new(Pair::make(&self.names, SystemTime::now())?);
-        self.secrets.create(&posted(), &encode(&shared)).await?;
+        self.secrets.create(&written(), &encode(&shared)).await?;
         tracing::info!("made a certificate for the webhook, in the Secret {SECRET}");
         self.tell(&shared).await?;
         Ok(shared)
@@ -146,10 +146,6 @@ impl Keeper {
         let version = secret.metadata.resource_version.clone().unwrap_or_default();
         Ok(Some((decode(secret)?, version)))
     }
-}
-
-fn posted() -> PostParams {
-    PostParams { field_manager: Some(MANAGER.into()), ..PostParams::default() }
 }
 
 fn encode(shared: &Shared) -> Secret {

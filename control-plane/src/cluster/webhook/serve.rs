@@ -166,3 +166,48 @@ fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use injector::{Resources, Skip};
+    use serde_json::json;
+
+    use super::*;
+
+    fn webhook() -> (Webhook, mpsc::Receiver<Told>) {
+        let settings = Settings {
+            proxy_image: "proxy".into(),
+            init_image: "init".into(),
+            control_plane: "control-plane:15010".into(),
+            trust_bundle: String::new(),
+            trust_domain: "cluster.local".parse().unwrap(),
+            cluster_domain: "cluster.local".into(),
+            token_audience: "pillion.dev".into(),
+            version: "1".into(),
+            resources: Resources::standard(),
+        };
+        let (tell, told) = mpsc::channel(4);
+        let settings = watch::channel(Arc::new(settings)).1;
+        let metrics = Arc::new(Metrics::new().unwrap());
+        (Webhook { settings, tls: watch::channel(None).1, tell, metrics }, told)
+    }
+
+    /// Whether an Event is made of a decision.
+    fn is_told(verdict: Verdict, dry_run: bool) -> bool {
+        let (webhook, mut told) = webhook();
+        let request = json!({"request": {"dryRun": dry_run, "namespace": "shop"}}).to_string();
+        let review = Review { body: Vec::new(), verdict, pod: "shop/api".into() };
+        webhook.tell(request.as_bytes(), &review);
+        told.try_recv().is_ok()
+    }
+
+    #[test]
+    fn an_event_is_made_of_what_surprises_and_of_no_dry_run() {
+        assert!(is_told(Verdict::Skipped(Skip::HostNetwork), false));
+        assert!(is_told(Verdict::Refused(Vec::new()), false));
+        assert!(!is_told(Verdict::Skipped(Skip::HostNetwork), true));
+        assert!(!is_told(Verdict::Refused(Vec::new()), true));
+        assert!(!is_told(Verdict::Skipped(Skip::Disabled), false));
+        assert!(!is_told(Verdict::Injected, false));
+    }
+}

@@ -284,7 +284,8 @@ impl Follower {
             Remedy::Absent => return self.absent(message, contacts).await,
             Remedy::Relist => {
                 self.at = None;
-                return Ok(Duration::ZERO);
+                self.failures = self.failures.saturating_add(1);
+                return Ok(self.backoff());
             }
             Remedy::Otherwise if self.streaming && self.at.is_none() => {
                 tracing::info!(kind = self.kind.as_str(), reason = %message,
@@ -297,13 +298,17 @@ impl Follower {
         }
         self.failures = self.failures.saturating_add(1);
         self.failed(message).await?;
+        Ok(match remedy {
+            Remedy::RetryAfter(named) => named + self.backoff(),
+            _ => self.backoff(),
+        })
+    }
+
+    /// The pause after so many failures in a row, with jitter.
+    fn backoff(&self) -> Duration {
         let (first, longest) = BACKOFF;
         let pause = first.saturating_mul(1 << self.failures.min(8)).min(longest);
-        let pause = pause.mul_f64(rand::rng().random_range(0.5..1.0));
-        Ok(match remedy {
-            Remedy::RetryAfter(named) => named + pause,
-            _ => pause,
-        })
+        pause.mul_f64(rand::rng().random_range(0.5..1.0))
     }
 
     /// The server says that it has no such kind. Kinds that need no CRD are there always.
