@@ -37,6 +37,9 @@ pub enum Said {
     OfParents(Vec<(Value, Vec<Condition>)>),
     /// Of a policy.
     OfAll(Vec<Condition>),
+    /// Of a route that was never good, so that its parents are not known: the same for each parent
+    /// that is a Service.
+    OfEach(Vec<Condition>),
 }
 
 /// One condition of a status.
@@ -69,18 +72,33 @@ pub fn all(world: &World, problems: &[Problem]) -> Vec<Statement> {
     let policies = world
         .policies()
         .map(|(key, origin, _)| (key, origin, Said::OfAll(vec![accepted(of(key))])));
-    let statement = |(key, origin, said): (&Key, &crate::problem::Origin, Said)| {
-        let instance = newest(origin.instance.as_ref()?, of(key));
+    let in_force = routes.chain(policies).filter_map(|(key, origin, said)| {
+        let instance = newest(origin.instance.as_ref(), of(key))?;
         Some(Statement { key: key.clone(), instance, said })
-    };
-    routes.chain(policies).filter_map(statement).collect()
+    });
+    let refused = by_object.iter().filter(|(key, _)| !world.has(key)).filter_map(|(key, of)| {
+        Some(Statement {
+            key: (*key).clone(),
+            instance: newest(None, of)?,
+            said: of_refused(key, of)?,
+        })
+    });
+    in_force.chain(refused).collect()
+}
+
+/// What there is to say of an object of which there is no good state.
+fn of_refused(key: &Key, problems: &[&Problem]) -> Option<Said> {
+    match kind_of(key)? {
+        Known::HttpRoute | Known::GrpcRoute => Some(Said::OfEach(vec![accepted(problems)])),
+        Known::InboundPolicy => Some(Said::OfAll(vec![accepted(problems)])),
+        _ => None,
+    }
 }
 
 /// An object that is refused now has its last good state in force; what is said is of the refused.
-fn newest(in_force: &Instance, problems: &[&Problem]) -> Instance {
-    let instances =
-        problems.iter().filter_map(|problem| problem.origin.as_ref()?.instance.as_ref());
-    instances.chain([in_force]).max_by_key(|one| one.generation).unwrap_or(in_force).clone()
+fn newest(in_force: Option<&Instance>, problems: &[&Problem]) -> Option<Instance> {
+    let refused = problems.iter().filter_map(|problem| problem.origin.as_ref()?.instance.as_ref());
+    refused.chain(in_force).max_by_key(|one| one.generation).cloned()
 }
 
 /// The conditions of a route for one of its parents. What is wrong with another parent is no

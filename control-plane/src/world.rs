@@ -64,6 +64,11 @@ impl World {
         })
     }
 
+    /// Whether there is an object of this key.
+    pub fn has(&self, key: &Key) -> bool {
+        self.objects.contains_key(key)
+    }
+
     /// One Pod.
     pub fn pod(&self, namespace: Label, name: String) -> Option<&Pod> {
         let key = Key { kind: Known::Pod.as_str(), namespace: Some(namespace), name };

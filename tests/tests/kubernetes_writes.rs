@@ -191,6 +191,35 @@ async fn routes_and_policies_say_in_their_status_what_became_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_from_the_start_says_so_in_its_status() {
+    let cluster = Cluster::start().await;
+    let mut route = route("api");
+    route["spec"]["rules"][0]["backendRefs"][0]["port"] = json!(70_000);
+    let gateway = json!({"name": "a-gateway"});
+    route["spec"]["parentRefs"].as_array_mut().unwrap().push(gateway);
+    cluster.api.put(&route);
+    cluster.api.put(&json!({
+        "apiVersion": "pillion.dev/v1alpha1", "kind": "InboundPolicy",
+        "metadata": {"name": "p", "namespace": "shop"}, "spec": {"plaintext": "Perhaps"},
+    }));
+    let route = poll::until("the route says so", SOON, async || {
+        let route = cluster.api.get(GATEWAY, "HTTPRoute", "shop", "r").unwrap();
+        let said = conditions(&route) == ["Accepted=False/UnsupportedValue"];
+        if said { Ok(route) } else { Err(route["status"].clone()) }
+    })
+    .await;
+    let message = &route["status"]["parents"][0]["conditions"][0]["message"];
+    assert!(message.as_str().unwrap().contains("backendRefs[0].port"), "{message}");
+    poll::until("the policy says so", SOON, async || {
+        let policy = cluster.api.get("pillion.dev/v1alpha1", "InboundPolicy", "shop", "p").unwrap();
+        let condition = policy["status"]["conditions"][0].clone();
+        let said = condition["status"] == "False" && condition["reason"] == "UnsupportedValue";
+        if said { Ok(()) } else { Err(policy["status"].clone()) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn any_replica_may_be_killed_under_load() {
     let cluster = Cluster::start().await;
     let second = cluster.replica().await;

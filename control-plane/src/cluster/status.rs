@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::{MANAGER, now};
 use crate::object::Key;
+use crate::object::route::is_service;
 use crate::statement::{CONTROLLER, Condition, Said, Statement, kind_of};
 
 use super::Statements;
@@ -88,7 +89,7 @@ impl StatusWriter {
             return Ok(()); // another object has its name now; what is said of that comes
         }
         let before = object.data.get("status").cloned().unwrap_or_default();
-        let status = status(&before, statement);
+        let status = status(&before, &object.data["spec"], statement);
         if status == before {
             return Ok(());
         }
@@ -107,34 +108,48 @@ impl StatusWriter {
     }
 }
 
-/// The status that there must be, with what others say in it.
-fn status(before: &Value, statement: &Statement) -> Value {
+/// The status that there must be of an object with this `spec`, with what others say in it.
+fn status(before: &Value, spec: &Value, statement: &Statement) -> Value {
     let generation = statement.instance.generation;
-    let stamped = |conditions: &[Condition], before: &Value| -> Vec<Value> {
-        conditions.iter().map(|condition| stamp(condition, generation, before)).collect()
-    };
     match &statement.said {
         Said::OfAll(conditions) => {
-            json!({"conditions": stamped(conditions, &before["conditions"])})
+            json!({"conditions": stamped(conditions, generation, &before["conditions"])})
         }
         Said::OfParents(parents) => {
-            let there = before["parents"].as_array().map(Vec::as_slice).unwrap_or_default();
-            let others = there.iter().filter(|one| one["controllerName"] != CONTROLLER).cloned();
-            let own = |(reference, conditions): &(Value, Vec<Condition>)| {
-                let same = |one: &&Value| {
-                    one["controllerName"] == CONTROLLER && one["parentRef"] == *reference
-                };
-                let before = there.iter().find(same).unwrap_or(&Value::Null);
-                json!({
-                    "parentRef": reference,
-                    "controllerName": CONTROLLER,
-                    "conditions": stamped(conditions, &before["conditions"]),
-                })
-            };
-            let parents: Vec<Value> = others.chain(parents.iter().map(own)).collect();
-            json!({"parents": parents})
+            let parents = parents.iter().map(|(reference, conditions)| (reference, conditions));
+            of_parents(before, parents, generation)
+        }
+        Said::OfEach(conditions) => {
+            let parents = spec["parentRefs"].as_array().into_iter().flatten();
+            let ours =
+                parents.filter(|one| is_service(one["group"].as_str(), one["kind"].as_str()));
+            of_parents(before, ours.map(|reference| (reference, conditions)), generation)
         }
     }
+}
+
+fn of_parents<'s>(
+    before: &Value,
+    parents: impl Iterator<Item = (&'s Value, &'s Vec<Condition>)>,
+    generation: i64,
+) -> Value {
+    let there = before["parents"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ours = |one: &&Value| one["controllerName"] == CONTROLLER;
+    let others = there.iter().filter(|one| !ours(one)).cloned();
+    let own = |(reference, conditions): (&Value, &Vec<Condition>)| {
+        let same = |one: &&Value| ours(one) && one["parentRef"] == *reference;
+        let before = there.iter().find(same).unwrap_or(&Value::Null);
+        json!({
+            "parentRef": reference,
+            "controllerName": CONTROLLER,
+            "conditions": stamped(conditions, generation, &before["conditions"]),
+        })
+    };
+    json!({"parents": others.chain(parents.map(own)).collect::<Vec<_>>()})
+}
+
+fn stamped(conditions: &[Condition], generation: i64, before: &Value) -> Vec<Value> {
+    conditions.iter().map(|condition| stamp(condition, generation, before)).collect()
 }
 
 /// A condition as the API has it. Its time is that of its last change, not that of its writing.
@@ -176,8 +191,8 @@ mod tests {
             "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted",
                 "message": "", "observedGeneration": 2, "lastTransitionTime": "then"}]});
         let before = json!({"parents": [other, ours]});
-        assert_eq!(status(&before, &statement(true)), before, "nothing to write");
-        let after = status(&before, &statement(false));
+        assert_eq!(status(&before, &json!({}), &statement(true)), before, "nothing to write");
+        let after = status(&before, &json!({}), &statement(false));
         assert_eq!(after["parents"][0], other);
         let condition = &after["parents"][1]["conditions"][0];
         assert_eq!(condition["status"], "False");

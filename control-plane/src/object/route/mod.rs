@@ -17,6 +17,7 @@ use crate::object::{Outcome, meta, strict};
 use crate::problem::{Cause, Fault};
 use matches::ParseMatch;
 pub use parents::Parent;
+pub(crate) use parents::is_service;
 use spec::Document;
 
 /// The most rules of a route, and matches of all its rules (CRD, `maxItems` and CEL).

@@ -28,7 +28,7 @@ pub(super) fn parse(written: &[ParentRef], own: &Label, report: &mut Report) -> 
     let mut parents: Vec<Parent> = Vec::new();
     for (index, one) in written.iter().enumerate() {
         let field = format!("spec.parentRefs[{index}]");
-        if !is_service(one) {
+        if !is_service(one.group.as_deref(), one.kind.as_deref()) {
             report.warn(no_service(one, field));
             continue;
         }
@@ -56,8 +56,8 @@ impl Parent {
 
 /// The group of a Service is empty. The default is a Gateway's, so it must be written; `core` is
 /// what the standard's own examples write.
-fn is_service(one: &ParentRef) -> bool {
-    matches!(one.group.as_deref(), Some("" | "core")) && one.kind.as_deref() == Some("Service")
+pub(crate) fn is_service(group: Option<&str>, kind: Option<&str>) -> bool {
+    matches!(group, Some("" | "core")) && kind == Some("Service")
 }
 
 fn no_service(one: &ParentRef, field: String) -> Fault {
