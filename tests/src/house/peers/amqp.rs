@@ -15,7 +15,7 @@ pub(super) static PEER: Peer = Peer {
     talk,
     lives: Some(Life {
         client: |kit| client(kit, &["restart"]),
-        lines: &["connected", "lost", "down", "reconnected", "kept"],
+        lines: &["connected", "lost", "down", "reconnected", "published", "consumed"],
     }),
 };
 

@@ -24,13 +24,15 @@ grant all on shop.* to app;
 fn serve(kit: &Kit<'_>) -> Server {
     let (data, socket) = (kit.path("data"), kit.path("socket"));
     let users = kit.file("users.sql", USERS);
+    // A server that starts removes the temporary tables of whoever shares its directory for them.
+    let directories = [format!("--datadir={data}"), format!("--tmpdir={data}")];
     let install = Program::find("mariadb-install-db", "mariadb-server-core")
         .args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"])
-        .args([format!("--datadir={data}")]);
+        .args(&directories);
     let app = Program::find("mariadbd", "mariadb-server-core")
         .args(["--no-defaults", "--port=3306", "--bind-address=*", "--skip-name-resolve"])
-        .args([format!("--datadir={data}"), format!("--socket={socket}")])
-        .args([format!("--tmpdir={data}")])
+        .args(&directories)
+        .args([format!("--socket={socket}")])
         .args([format!("--init-file={users}"), format!("--pid-file={}", kit.path("pid"))]);
     Server { setup: vec![install], app, probe: None }
 }
