@@ -15,6 +15,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 
+use crate::listen;
+
 /// What the admin server answers with.
 pub type Answer = Response<Full<Bytes>>;
 
@@ -32,8 +34,8 @@ where
     let handler = Arc::new(handler);
     loop {
         match listener.accept().await {
-            Ok((socket, peer)) => {
-                let handler = Arc::clone(&handler);
+            Ok((socket, seen)) => {
+                let (handler, peer) = (Arc::clone(&handler), listen::peer(seen));
                 tokio::spawn(async move {
                     let service = service_fn(move |request: Request<Incoming>| {
                         let answer = handler(&request, peer);

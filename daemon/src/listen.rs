@@ -1,7 +1,7 @@
 //! Listening sockets, with errors that say which port of which part is taken.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -31,7 +31,9 @@ fn hint(source: &io::Error, setting: &str) -> String {
     }
 }
 
-/// Listens on a TCP address, non-blocking, for `what`; `setting` is the flag that chose it.
+/// Listens on a TCP address, non-blocking, for `what`; `setting` is the flag that chose it. `[::]`
+/// is every address of this machine, of IPv4 too, whichever of the families it has; what connects
+/// there is seen [as it is](peer).
 ///
 /// # Errors
 /// A [`ListenError`] that names the address, the part and the flag.
@@ -40,11 +42,27 @@ pub fn tcp(
     what: &'static str,
     setting: &'static str,
 ) -> Result<TcpListener, ListenError> {
-    open(address).map_err(|source| ListenError { address, what, setting, source })
+    let fail = |source| ListenError { address, what, setting, source };
+    if address.ip() != Ipv6Addr::UNSPECIFIED {
+        return open(address, Families::One).map_err(fail);
+    }
+    open(address, Families::Both).map_err(fail).or_else(|error| {
+        let every = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+        if error.is_family_missing() {
+            open(every, Families::One).map_err(fail)
+        } else {
+            Err(error)
+        }
+    })
 }
 
-/// As [`tcp`], on each of `addresses`; a family that this machine does not have is left out, as
-/// long as there is another.
+/// Who connected, by an address that is of IPv4 where the connection is, though it came to `[::]`.
+pub fn peer(seen: SocketAddr) -> SocketAddr {
+    SocketAddr::new(seen.ip().to_canonical(), seen.port())
+}
+
+/// As [`tcp`], on each of `addresses` for itself; a family that this machine does not have is left
+/// out, as long as there is another.
 ///
 /// # Errors
 /// As [`tcp`], for the first that fails otherwise, or when none is left.
@@ -56,7 +74,8 @@ pub fn tcp_on_all(
     let mut opened = Vec::new();
     let mut missing = None;
     for address in addresses {
-        match tcp(*address, what, setting) {
+        let fail = |source| ListenError { address: *address, what, setting, source };
+        match open(*address, Families::One).map_err(fail) {
             Ok(listener) => opened.push(listener),
             Err(error) if address.ip().is_unspecified() && error.is_family_missing() => {
                 missing = Some(error);
@@ -79,11 +98,17 @@ impl ListenError {
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+/// Whether a socket of IPv6 takes connections of IPv4 too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Families {
+    One,
+    Both,
+}
+
+fn open(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // IPv4 has a socket of its own, so that a peer's address is what it looks like.
-        socket.set_only_v6(true)?;
+        socket.set_only_v6(families == Families::One)?;
     }
     // A restart may bind while connections of the process before it linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
@@ -105,7 +130,31 @@ fn keepalive() -> TcpKeepalive {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
+
+    #[test]
+    fn every_address_is_of_both_families() {
+        let listener = tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), "the test", "--port");
+        let listener = listener.unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (_, seen) = listener.accept().unwrap();
+        assert_eq!(peer(seen), client.local_addr().unwrap());
+        let client = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
+        let (_, seen) = listener.accept().unwrap();
+        assert_eq!(peer(seen), client.local_addr().unwrap());
+    }
+
+    #[test]
+    fn one_of_two_families_has_its_own_socket() {
+        let both = [(Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv6Addr::UNSPECIFIED, 0).into()];
+        let listeners = tcp_on_all(&both, "the test", "--port").unwrap();
+        let six = listeners[1].local_addr().unwrap().port();
+        assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, six)).is_err());
+    }
 
     #[test]
     fn a_taken_port_names_address_part_and_flag() {

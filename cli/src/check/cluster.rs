@@ -1,5 +1,6 @@
 //! What is wrong with a cluster, or with the mesh in it: what is asked of the API server.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
@@ -80,22 +81,40 @@ impl Cluster {
         );
         match self.get(&deployment).await? {
             Got::Denied(reason) => findings.push(Finding::note(reason)),
-            got => findings.extend(judge::deployment(got.there().as_ref(), own)),
+            got => {
+                let deployment = got.there();
+                findings.extend(judge::deployment(deployment.as_ref(), &self.namespace, own));
+            }
         }
         findings.push(self.rights().await?);
         findings.extend(self.authority().await?);
-        findings.push(self.judged(WEBHOOK, judge::webhook).await?);
-        self.workloads(own, &mut findings).await?;
+        let webhook = match self.get(WEBHOOK).await? {
+            Got::Denied(reason) => {
+                findings.push(Finding::note(reason));
+                None
+            }
+            got => {
+                let webhook = got.there();
+                findings.push(judge::webhook(webhook.as_ref()));
+                webhook
+            }
+        };
+        self.workloads(&judge::unserved(webhook.as_ref()), own, &mut findings).await?;
         Ok(findings)
     }
 
     /// Whether pods are as they should be, and reached.
-    async fn workloads(&self, own: &str, findings: &mut Vec<Finding>) -> anyhow::Result<()> {
+    async fn workloads(
+        &self,
+        unserved: &BTreeSet<&str>,
+        own: &str,
+        findings: &mut Vec<Finding>,
+    ) -> anyhow::Result<()> {
         let namespaces = self.list("/api/v1/namespaces", findings).await?;
         let pods = self.list("/api/v1/pods", findings).await?;
         let policies = self.list("/apis/networking.k8s.io/v1/networkpolicies", findings).await?;
         if let (Some(namespaces), Some(pods)) = (&namespaces, &pods) {
-            findings.extend(pods::sidecars(namespaces, pods, own));
+            findings.extend(pods::sidecars(namespaces, unserved, pods, own));
         }
         if let (Some(policies), Some(pods)) = (&policies, &pods) {
             findings.push(network::policies(policies, pods));

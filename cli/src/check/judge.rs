@@ -1,7 +1,9 @@
 //! What is right and wrong with a cluster: objects in, findings out.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use model::name::Label;
 use serde_json::Value;
 
 use super::finding::Finding;
@@ -119,7 +121,7 @@ pub(super) fn rights(denied: &[String]) -> Finding {
 }
 
 /// Whether the control plane runs, and in this version.
-pub(super) fn deployment(deployment: Option<&Value>, own: &str) -> Vec<Finding> {
+pub(super) fn deployment(deployment: Option<&Value>, namespace: &Label, own: &str) -> Vec<Finding> {
     let Some(deployment) = deployment else {
         let fix = "Install it: kubectl apply -k deploy/overlays/dev, or say its --namespace.";
         return vec![Finding::error("there is no Deployment pillion-control-plane", fix)];
@@ -127,8 +129,10 @@ pub(super) fn deployment(deployment: Option<&Value>, own: &str) -> Vec<Finding> 
     let wanted = deployment["spec"]["replicas"].as_u64().unwrap_or(1);
     let available = deployment["status"]["availableReplicas"].as_u64().unwrap_or(0);
     let what = format!("{available} of {wanted} replicas of the control plane are available");
-    let fix = "kubectl -n pillion-system describe deployment pillion-control-plane says why; so do \
-               /ready and /problems of the admin port 15014.";
+    let fix = format!(
+        "kubectl -n {namespace} describe deployment pillion-control-plane says why; so do /ready \
+         and /problems of the admin port 15014."
+    );
     let running = match available {
         0 => Finding::error(what, fix),
         some if some < wanted => Finding::warning(what, fix),
@@ -195,6 +199,16 @@ pub(super) fn webhook(configuration: Option<&Value>) -> Finding {
     }
 }
 
+/// The namespaces that the webhooks leave out by name, all of them the same.
+pub(super) fn unserved(configuration: Option<&Value>) -> BTreeSet<&str> {
+    let by_name =
+        |rule: &&Value| rule["key"] == "kubernetes.io/metadata.name" && rule["operator"] == "NotIn";
+    let webhook = configuration.and_then(|configuration| configuration["webhooks"].get(0));
+    let rules = webhook.map(|webhook| list(&webhook["namespaceSelector"]["matchExpressions"]));
+    let rules = rules.unwrap_or_default().iter().filter(by_name);
+    rules.flat_map(|rule| list(&rule["values"])).map(text).collect()
+}
+
 pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -247,7 +261,11 @@ mod tests {
     }
 
     fn deployment_levels(object: &Value) -> Vec<Level> {
-        deployment(Some(object), "1.0.0").into_iter().map(|finding| finding.level).collect()
+        let namespace = "pillion-system".parse().unwrap();
+        deployment(Some(object), &namespace, "1.0.0")
+            .into_iter()
+            .map(|finding| finding.level)
+            .collect()
     }
 
     #[test]

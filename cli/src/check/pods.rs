@@ -10,13 +10,31 @@ use super::judge::text;
 /// How many names stand in one finding.
 const NAMED: usize = 5;
 
-/// Pods of injected namespaces without a sidecar, and with one of another version.
-pub(super) fn sidecars(namespaces: &[Value], pods: &[Value], own: &str) -> Vec<Finding> {
+/// Pods that want a sidecar and have none, or one of another version. The webhook leaves the
+/// `unserved` namespaces out.
+pub(super) fn sidecars(
+    namespaces: &[Value],
+    unserved: &BTreeSet<&str>,
+    pods: &[Value],
+    own: &str,
+) -> Vec<Finding> {
     let wanted = |pod: &&Value| is_running(pod) && is_wanted(namespaces, pod);
     let wanted: Vec<&Value> = pods.iter().filter(wanted).collect();
     let (injected, missing): (Vec<&Value>, Vec<&Value>) =
         wanted.into_iter().partition(|pod| injected_version(pod).is_some());
+    let is_unserved = |pod: &&Value| unserved.contains(text(&pod["metadata"]["namespace"]));
+    let (never, missing): (Vec<&Value>, Vec<&Value>) = missing.into_iter().partition(is_unserved);
     let mut findings = Vec::new();
+    if !never.is_empty() {
+        let what = format!(
+            "{} labelled for a sidecar where the injector never gives one: {}",
+            count(never.len()),
+            names(&never)
+        );
+        let fix = "Take the label pillion.dev/inject away, or run them in a namespace that the \
+                   webhook pillion-injector does not leave out.";
+        findings.push(Finding::warning(what, fix));
+    }
     if missing.is_empty() {
         findings.push(Finding::ok(format!(
             "every pod that wants a sidecar has one ({})",
@@ -101,7 +119,7 @@ mod tests {
             merge(&mut pod, &more);
             pod
         };
-        let pods_of = |list: &[Value]| sidecars(&namespaces, list, "1");
+        let pods_of = |list: &[Value]| sidecars(&namespaces, &BTreeSet::new(), list, "1");
         let with = json!({"metadata": {"annotations": {"pillion.dev/injected": "1"}}});
         assert_eq!(pods_of(&[pod("a", with.clone())])[0].level, Level::Ok);
         let found = pods_of(&[pod("a", with), pod("b", json!({}))]);
@@ -119,6 +137,8 @@ mod tests {
         }
         let old = json!({"metadata": {"annotations": {"pillion.dev/injected": "0"}}});
         assert_eq!(pods_of(&[pod("a", old)])[1].level, Level::Warning);
+        let found = sidecars(&namespaces, &BTreeSet::from(["shop"]), &[pod("b", json!({}))], "1");
+        assert_eq!([found[0].level, found[1].level], [Level::Warning, Level::Ok]);
     }
 
     fn merge(into: &mut Value, more: &Value) {

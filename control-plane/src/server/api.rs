@@ -75,7 +75,8 @@ impl Connections {
                 () = ending(&mut self.shutdown) => return,
             };
             match accepted {
-                Ok((socket, address)) => {
+                Ok((socket, seen)) => {
+                    let address = daemon::listen::peer(seen);
                     let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.borrow()));
                     let (service, shutdown) = (service.clone(), self.shutdown.clone());
                     let metrics = Arc::clone(&self.metrics);

@@ -1,4 +1,4 @@
-//! The `Status` bodies that an API server answers with when it refuses.
+//! What an API server answers with when it refuses: a `Status`, or a line of plain text.
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub struct Failure {
     /// The HTTP status.
     pub code: StatusCode,
-    /// The reason, in Kubernetes' own words.
+    /// The reason, in Kubernetes' own words; empty where the body is no `Status`.
     pub reason: &'static str,
     /// The message.
     pub message: String,
@@ -31,7 +31,12 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message)
     }
 
-    /// 404: no such object or resource.
+    /// 404: nothing is served there, which is how a kind without its CRD looks.
+    pub fn no_such_path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "", "404 page not found")
+    }
+
+    /// 404: no such object.
     pub fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{what} not found"))
     }
@@ -65,9 +70,8 @@ impl Failure {
 
     /// 429, with `Retry-After` in seconds.
     pub fn too_many_requests(retry_after: u64) -> Self {
-        let message =
-            "the server has received too many requests and has asked us to try again later";
-        let failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+        let message = "Too many requests, please try again later.";
+        let failure = Self::new(StatusCode::TOO_MANY_REQUESTS, "", message);
         Self { retry_after: Some(retry_after), ..failure }
     }
 
@@ -76,15 +80,11 @@ impl Failure {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }
 
-    /// The body.
+    /// The `Status`.
     pub(super) fn status(&self) -> Value {
-        let mut status = json!({
+        json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
-        });
-        if let Some(seconds) = self.retry_after {
-            status["details"] = json!({"retryAfterSeconds": seconds});
-        }
-        status
+        })
     }
 }

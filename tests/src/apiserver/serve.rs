@@ -63,7 +63,10 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Response<AnyBo
 }
 
 fn refuse(failure: &Failure) -> Response<AnyBody> {
-    let mut response = send(failure.code, &failure.status());
+    let mut response = match failure.reason {
+        "" => send_text(failure.code, &failure.message),
+        _ => send(failure.code, &failure.status()),
+    };
     if let Some(seconds) = failure.retry_after {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
@@ -75,6 +78,11 @@ pub(super) fn send(code: StatusCode, value: &Value) -> Response<AnyBody> {
     response.body(body::full(value.to_string())).unwrap()
 }
 
+fn send_text(code: StatusCode, text: &str) -> Response<AnyBody> {
+    let response = Response::builder().status(code).header(CONTENT_TYPE, "text/plain");
+    response.body(body::full(format!("{text}\n"))).unwrap()
+}
+
 async fn dispatch(
     request: Request<Incoming>,
     state: Arc<State>,
@@ -83,7 +91,7 @@ async fn dispatch(
     if let Some(document) = discovery(&state, &path) {
         return Ok(send(StatusCode::OK, &document));
     }
-    let Some(target) = Target::parse(&path) else { return Err(Failure::not_found(&path)) };
+    let target = Target::parse(&path).ok_or_else(Failure::no_such_path)?;
     let accept = request.headers().get("accept").and_then(|value| value.to_str().ok());
     let partial = accept.is_some_and(|accept| accept.contains("as=PartialObjectMetadata"));
     let query = parse_query(request.uri().query().unwrap_or_default());
@@ -101,7 +109,7 @@ async fn dispatch(
     }
     let resource = state
         .resource(&call.target.api_version, &call.target.plural)
-        .ok_or_else(|| Failure::not_found("the server could not find the requested resource:"))?;
+        .ok_or_else(Failure::no_such_path)?;
     act(method, request, state, resource, call).await
 }
 

@@ -1,6 +1,6 @@
 //! The control plane of a house, in a namespace of its own as it is a pod of its own in a cluster.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::bins::bins;
@@ -31,6 +31,11 @@ pub(super) struct ControlPlane {
     state: PathBuf,
 }
 
+/// As the Deployment has it, whichever families the cluster has.
+fn everywhere(port: u16) -> String {
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).to_string()
+}
+
 impl ControlPlane {
     /// Starts it and waits until it is ready. Its objects are those of the house, or those of the
     /// API server of a kubeconfig.
@@ -46,12 +51,12 @@ impl ControlPlane {
                 .args(["--config-dir", &path(&house.path("config"))]),
             Some(file) => Program::at(&bins().control_plane)
                 .args(["--source", "kubernetes", "--webhook-address"])
-                .args([SocketAddr::new(addresses.first, WEBHOOK_PORT).to_string()])
+                .args([everywhere(WEBHOOK_PORT)])
                 .env("KUBECONFIG", &path(file)),
         };
         let program = program
             .args(["--state-dir", &path(&state)])
-            .args(["--address", &SocketAddr::new(addresses.first, API_PORT).to_string()])
+            .args(["--address", &everywhere(API_PORT)])
             .args(["--admin-address", &admin()])
             .args(["--trust-domain", TRUST_DOMAIN]);
         let command = program.within(namespace.name(), &home);

@@ -1,5 +1,6 @@
 //! What an API server's refusal means for who wants to watch.
 
+use std::io;
 use std::time::Duration;
 
 use kube::core::Status;
@@ -37,10 +38,13 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Api(status) => (*status).into(),
-            other => Self::new(Remedy::Retry, chain(&other)),
-        }
+        Self::new(Remedy::Retry, chain(&error))
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(Remedy::Retry, chain(&error))
     }
 }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use kube::Client;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::{Request, Status};
@@ -20,6 +19,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::ask::{self, Events};
 use super::contact::Contacts;
 use super::failure::{Failure, Remedy};
 use super::news::{News, Told};
@@ -51,8 +51,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How often in a row a kind that was there must be found absent: a server that starts says 404
 /// for a moment of kinds that it is about to serve.
 const ABSENT: u32 = 3;
-
-type Events = BoxStream<'static, kube::Result<WatchEvent<Value>>>;
 
 /// Who follows one kind.
 pub(super) struct Follower {
@@ -90,12 +88,6 @@ impl From<Closed> for Step {
 impl From<Failure> for Step {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
-    }
-}
-
-impl From<kube::Error> for Step {
-    fn from(error: kube::Error) -> Self {
-        Self::Failed(error.into())
     }
 }
 
@@ -197,7 +189,7 @@ impl Follower {
                 true => request.list_metadata(&params),
                 false => request.list(&params),
             })?;
-            let page: Page = self.client.request(request).await?;
+            let page: Page = ask::whole(&self.client, request).await?;
             let items = page.items.unwrap_or_default();
             objects.extend(items.into_iter().map(|object| read::read(object, self.kind)));
             if page.metadata.next.is_empty() {
@@ -228,7 +220,7 @@ impl Follower {
             true => request.watch_metadata(&params, at),
             false => request.watch(&params, at),
         })?;
-        Ok(self.client.request_events(request).await?.boxed())
+        Ok(ask::events(&self.client, request).await?)
     }
 
     /// Tells what a watch tells until it ends.

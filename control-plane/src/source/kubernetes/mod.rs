@@ -5,6 +5,7 @@
 //! the API server, nothing that runs is disturbed: what it said last stays in force, and how long
 //! ago that was is measured ([`Contacts`]).
 
+mod ask;
 mod contact;
 mod failure;
 mod follow;
