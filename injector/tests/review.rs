@@ -35,7 +35,7 @@ fn ask(question: &Value) -> (Review, Value) {
     let answer: Value = serde_json::from_slice(&review.body).unwrap();
     assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
     assert_eq!(answer["kind"], "AdmissionReview");
-    assert_eq!(answer["response"]["uid"], "0df28fbd-5f5f-11e8-bc74-36e6bb280816");
+    assert_eq!(answer["response"]["uid"], question["request"]["uid"]);
     let response = answer["response"].clone();
     (review, response)
 }
@@ -59,6 +59,31 @@ fn a_pod_is_injected_and_asked_about_twice() {
     let (again, response) = ask(&question(&after));
     assert_eq!(again.verdict, Verdict::Skipped(Skip::Injected));
     assert_eq!(response, json!({"uid": response["uid"], "allowed": true}));
+}
+
+/// Questions of a Kubernetes 1.36 API server, without their managedFields.
+#[test]
+fn what_a_real_server_asks_is_answered_with_a_pod_that_it_takes() {
+    let recorded = [
+        (include_str!("recorded/replica-set.json"), "rec/shop-79f9574f7b-*", 1),
+        (include_str!("recorded/stateful-set.json"), "rec/store-0", 1),
+        (include_str!("recorded/job.json"), "rec/once-*", 0),
+    ];
+    for (question, name, volumes) in recorded {
+        let mut question: Value = serde_json::from_str(question).unwrap();
+        let before = question["request"]["object"].clone();
+        let count = |pod: &Value, field: &str| pod["spec"][field].as_array().map_or(0, Vec::len);
+        assert_eq!(count(&before, "volumes"), volumes, "{name}");
+        let (review, response) = ask(&question);
+        assert_eq!((review.verdict, review.pod.as_str()), (Verdict::Injected, name));
+        let after = apply(&before, &patch(&response));
+        assert_known(&after);
+        let own = count(&before, "initContainers");
+        assert_eq!(count(&after, "initContainers"), own + 2, "{name}");
+        assert_eq!(after["spec"]["initContainers"][1]["restartPolicy"], "Always", "{name}");
+        question["request"]["object"] = after;
+        assert_eq!(ask(&question).0.verdict, Verdict::Skipped(Skip::Injected), "{name}");
+    }
 }
 
 #[test]
