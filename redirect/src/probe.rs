@@ -92,11 +92,33 @@ fn connect(target: SocketAddr) -> Result<TcpStream, Flaw> {
         .map_err(|error| Flaw::NotRedirected(target, error))
 }
 
-/// The probe is both ends.
+/// The probe is both ends. The application's connections come the same way, and are closed. Where
+/// one of them has the probe's own source port the kernel gives the other a new one: the port alone
+/// is no proof that a connection with another destination is the probe's, so that the right one is
+/// waited for.
 fn ask_kernel(listener: &Socket, target: SocketAddr) -> Result<(), Flaw> {
     let stream = connect(target)?;
     let own = stream.local_addr().map_err(|error| Flaw::NotRedirected(target, error))?;
-    let accepted = accept(listener, own).map_err(|_| Flaw::Elsewhere(target))?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut flaw = Flaw::Elsewhere(target);
+    while let Ok((accepted, from)) = accept(listener, deadline) {
+        match judge_kernel(&accepted, target) {
+            Ok(()) => return Ok(()),
+            Err(found) if from == own => flaw = found,
+            Err(_) => {}
+        }
+    }
+    Err(flaw)
+}
+
+fn accept(listener: &Socket, deadline: Instant) -> io::Result<(Socket, SocketAddr)> {
+    listener.set_read_timeout(Some(left(deadline)?))?;
+    let (socket, from) = listener.accept()?;
+    let from = from.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+    Ok((socket, from))
+}
+
+fn judge_kernel(accepted: &Socket, target: SocketAddr) -> Result<(), Flaw> {
     let seen = match target {
         SocketAddr::V4(_) => accepted.original_dst_v4(),
         SocketAddr::V6(_) => accepted.original_dst_v6(),
@@ -106,18 +128,6 @@ fn ask_kernel(listener: &Socket, target: SocketAddr) -> Result<(), Flaw> {
         seen => {
             let seen = seen.map_or_else(|| "none".into(), |seen| seen.to_string());
             Err(Flaw::Other { sent: target, seen })
-        }
-    }
-}
-
-/// The connection of `peer`; those of the application, which come the same way, are closed.
-fn accept(listener: &Socket, peer: SocketAddr) -> io::Result<Socket> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        listener.set_read_timeout(Some(left(deadline)?))?;
-        let (socket, from) = listener.accept()?;
-        if from.as_socket() == Some(peer) {
-            return Ok(socket);
         }
     }
 }
@@ -135,7 +145,7 @@ fn ask_sidecar(target: SocketAddr) -> Result<(), Flaw> {
     let mut stream = connect(target)?;
     let line = read_line(&mut stream)
         .map_err(|error| Flaw::NoSidecar(target.port(), error.to_string()))?;
-    judge(&line, target)
+    judge_sidecar(&line, target)
 }
 
 /// What comes before the connection is closed, within the time and length of a sidecar's line.
@@ -157,7 +167,7 @@ fn read_line(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-fn judge(line: &[u8], target: SocketAddr) -> Result<(), Flaw> {
+fn judge_sidecar(line: &[u8], target: SocketAddr) -> Result<(), Flaw> {
     let text = String::from_utf8_lossy(line);
     let seen = text.strip_prefix(GREETING).and_then(|rest| rest.strip_suffix('\n'));
     match seen {
@@ -184,7 +194,7 @@ mod tests {
             ("", Some("it closed")),
         ];
         for (line, flaw) in cases {
-            let outcome = judge(line.as_bytes(), target).map_err(|flaw| flaw.to_string());
+            let outcome = judge_sidecar(line.as_bytes(), target).map_err(|flaw| flaw.to_string());
             match flaw {
                 None => assert_eq!(outcome, Ok(()), "{line:?}"),
                 Some(part) => {
@@ -194,6 +204,6 @@ mod tests {
             }
         }
         let target: SocketAddr = "[2001:db8::1]:15001".parse().unwrap();
-        assert!(judge(b"pillion redirect [2001:db8::1]:15001\n", target).is_ok());
+        assert!(judge_sidecar(b"pillion redirect [2001:db8::1]:15001\n", target).is_ok());
     }
 }
