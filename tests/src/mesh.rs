@@ -44,6 +44,9 @@ pub struct Options {
     pub objects: Vec<(&'static str, String)>,
     /// The kubeconfig of the API server that objects come from, instead of the directory.
     pub kubeconfig: Option<PathBuf>,
+    /// The namespace of a control plane on an API server that is not the test's alone: there it
+    /// serves no webhook.
+    pub namespace: Option<String>,
     /// What the control plane is started under: a program and its arguments before the others.
     pub under: Vec<String>,
 }
@@ -209,8 +212,10 @@ fn start_control_plane(dir: impl AsRef<Path>, address: IpAddr, options: &Options
         Some(_) => ("--source", "kubernetes".to_owned()),
         None => ("--config-dir", path("config")),
     };
-    let webhook = SocketAddr::new(address, WEBHOOK_PORT).to_string();
-    let webhook = options.kubeconfig.iter().map(|_| ("--webhook-address", webhook.clone()));
+    let role = options.kubeconfig.iter().map(|_| match &options.namespace {
+        Some(namespace) => ("--namespace", namespace.clone()),
+        None => ("--webhook-address", SocketAddr::new(address, WEBHOOK_PORT).to_string()),
+    });
     let kubeconfig = options.kubeconfig.iter().map(|file| ("KUBECONFIG", file.to_str().unwrap()));
     let args = [
         source,
@@ -220,7 +225,7 @@ fn start_control_plane(dir: impl AsRef<Path>, address: IpAddr, options: &Options
         ("--trust-domain", TRUST_DOMAIN.to_owned()),
         ("--certificate-lifetime", options.certificate_lifetime.unwrap_or("24h").to_owned()),
     ];
-    let args = args.into_iter().chain(webhook);
+    let args = args.into_iter().chain(role);
     let args = args.flat_map(|(flag, value)| [flag.to_owned(), value]);
     let own = bins().control_plane.to_str().unwrap().to_owned();
     let environment: Vec<(&str, &str)> = kubeconfig.collect();

@@ -2,18 +2,24 @@
 //! asked when `PILLION_TEST_KUBECONFIG` names its kubeconfig.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::pin::pin;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::authentication::v1::TokenReview;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
-use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{
+    ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+    WatchEvent, WatchParams,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, Error};
 use serde_json::json;
 use tests::apiserver::ApiServer;
-use tests::poll::SOON;
+use tests::mesh::{Mesh, Options};
+use tests::poll::{self, SOON};
 
 /// The variable with the kubeconfig of a real API server.
 const KUBECONFIG: &str = "PILLION_TEST_KUBECONFIG";
@@ -21,17 +27,21 @@ const KUBECONFIG: &str = "PILLION_TEST_KUBECONFIG";
 /// A namespace on a server, of this test's own.
 struct Scene {
     client: Client,
+    kubeconfig: PathBuf,
     namespace: String,
-    _stub: Option<ApiServer>,
 }
 
 impl Scene {
-    async fn new(client: Client, stub: Option<ApiServer>, name: &str) -> Self {
+    async fn new(kubeconfig: PathBuf, name: &str) -> Self {
+        let config = Kubeconfig::read_from(&kubeconfig).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(config, &options).await.unwrap();
+        let client = Client::try_from(config).unwrap();
         let namespace = format!("pillion-test-{name}-{}", std::process::id());
         let object = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
         let namespaces: Api<Namespace> = Api::all(client.clone());
         namespaces.create(&PostParams::default(), &object).await.unwrap();
-        Self { client, namespace, _stub: stub }
+        Self { client, kubeconfig, namespace }
     }
 
     fn maps(&self) -> Api<ConfigMap> {
@@ -52,10 +62,10 @@ impl Scene {
 /// Does the same with the stub and, where there is one, with a real server.
 async fn on_both(name: &str, check: impl AsyncFn(&Scene)) {
     let stub = ApiServer::start().await;
-    let config = Config::new(format!("http://{}", stub.address()).parse().unwrap());
-    let scene = Scene::new(Client::try_from(config).unwrap(), Some(stub), name).await;
-    check(&scene).await;
-    let Ok(file) = std::env::var(KUBECONFIG) else {
+    stub.install_own_kinds();
+    let dir = tempfile::tempdir().unwrap();
+    check(&Scene::new(stub.kubeconfig(dir.path()), name).await).await;
+    let Some(file) = std::env::var_os(KUBECONFIG) else {
         // Past the test runner, which keeps to itself what a test that passes prints.
         let said = writeln!(
             std::io::stderr(),
@@ -63,10 +73,7 @@ async fn on_both(name: &str, check: impl AsyncFn(&Scene)) {
         );
         return said.unwrap();
     };
-    let kubeconfig = Kubeconfig::read_from(file).unwrap();
-    let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
-    let scene = Scene::new(Client::try_from(config).unwrap(), None, name).await;
+    let scene = Scene::new(file.into(), name).await;
     check(&scene).await;
     scene.end().await;
 }
@@ -278,6 +285,67 @@ async fn a_token_that_is_none_is_not_authenticated() {
         assert_ne!(status.authenticated, Some(true));
         assert!(status.error.is_some_and(|error| error.contains("invalid bearer token")));
         assert_eq!(status.audiences, None);
+    })
+    .await;
+}
+
+/// The API of our own kinds in a namespace, whose CRD is installed where it is not.
+async fn policies(scene: &Scene) -> Api<DynamicObject> {
+    let text = include_str!("../../deploy/base/crds/inboundpolicies.yaml");
+    let crd: CustomResourceDefinition = serde_norway::from_str(text).unwrap();
+    let crds: Api<CustomResourceDefinition> = Api::all(scene.client.clone());
+    // The stub serves no CRDs, and has the kind.
+    let made = crds.create(&PostParams::default(), &crd).await;
+    assert!(made.is_ok() || [404, 409].contains(&code(made).0));
+    let kind = GroupVersionKind::gvk("pillion.dev", "v1alpha1", "InboundPolicy");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "inboundpolicies");
+    Api::namespaced_with(scene.client.clone(), &scene.namespace, &resource)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_keeps_its_authority_leads_and_writes_statuses() {
+    on_both("control-plane", async |scene| {
+        let policies = policies(scene).await;
+        let (kubeconfig, namespace) = (scene.kubeconfig.clone(), scene.namespace.clone());
+        let options = Options {
+            kubeconfig: Some(kubeconfig),
+            namespace: Some(namespace.clone()),
+            ..Options::default()
+        };
+        let mesh = Mesh::with(options).await;
+        let secrets: Api<Secret> = Api::namespaced(scene.client.clone(), &namespace);
+        let authority = secrets.get("pillion-ca").await.unwrap().data.unwrap();
+        assert_eq!(authority["root.pem"].0, std::fs::read(mesh.bundle()).unwrap());
+        let leases: Api<Lease> = Api::namespaced(scene.client.clone(), &namespace);
+        poll::until("it leads", SOON, async || {
+            let lease = leases.get("pillion-control-plane").await.map_err(|e| e.to_string())?;
+            lease.spec.and_then(|spec| spec.holder_identity).ok_or("nobody leads".to_owned())
+        })
+        .await;
+
+        let policy = |plaintext: &str| {
+            serde_json::from_value(json!({
+                "apiVersion": "pillion.dev/v1alpha1", "kind": "InboundPolicy",
+                "metadata": {"name": "all"}, "spec": {"plaintext": plaintext},
+            }))
+        };
+        policies.create(&PostParams::default(), &policy("Deny").unwrap()).await.unwrap();
+        until_accepted(&policies, 1).await;
+        let change = Patch::Merge(json!({"spec": {"plaintext": "Allow"}}));
+        policies.patch("all", &PatchParams::default(), &change).await.unwrap();
+        until_accepted(&policies, 2).await;
+    })
+    .await;
+}
+
+/// Waits until the control plane has accepted this generation of the policy.
+async fn until_accepted(policies: &Api<DynamicObject>, generation: i64) {
+    poll::until(&format!("generation {generation} is accepted"), SOON, async || {
+        let policy = policies.get("all").await.unwrap();
+        let condition = &policy.data["status"]["conditions"][0];
+        let seen = (&condition["type"], &condition["status"], &condition["observedGeneration"]);
+        let wanted = (&json!("Accepted"), &json!("True"), &json!(generation));
+        if seen == wanted { Ok(()) } else { Err(format!("{:?}", policy.data)) }
     })
     .await;
 }
