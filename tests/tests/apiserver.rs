@@ -319,7 +319,8 @@ async fn a_control_plane_keeps_its_authority_leads_and_writes_statuses() {
         let leases: Api<Lease> = Api::namespaced(scene.client.clone(), &namespace);
         poll::until("it leads", SOON, async || {
             let lease = leases.get("pillion-control-plane").await.map_err(|e| e.to_string())?;
-            lease.spec.and_then(|spec| spec.holder_identity).ok_or("nobody leads".to_owned())
+            let holder = lease.spec.and_then(|spec| spec.holder_identity);
+            holder.ok_or_else(|| "nobody leads".to_owned())
         })
         .await;
 
