@@ -7,6 +7,7 @@
 
 mod app;
 mod callgrind;
+mod ciphers;
 mod control_plane;
 mod footprint;
 mod instructions;
@@ -28,6 +29,8 @@ enum Command {
     Memory(memory::Args),
     /// From a sidecar's start until it is ready, and the sizes of the binaries.
     Start(start::Args),
+    /// What TLS itself costs for each byte, by cipher and size of record.
+    Ciphers(ciphers::Args),
     /// How soon a change reaches many streams, and what streams and certificates cost.
     ControlPlane(control_plane::Args),
     /// The same of a control plane that reads an API server with thousands of Services.
@@ -55,6 +58,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Instructions(args) => instructions::run(args).await,
         Command::Memory(args) => memory::run(args).await,
         Command::Start(args) => start::run(args).await,
+        Command::Ciphers(args) => ciphers::run(&args),
         Command::ControlPlane(args) => control_plane::run(args).await,
         Command::Kubernetes(args) => control_plane::cluster::run(args).await,
     }
