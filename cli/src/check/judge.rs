@@ -269,6 +269,19 @@ mod tests {
     }
 
     #[test]
+    fn namespaces_that_the_webhook_leaves_out_are_read_from_it() {
+        let rule = |key: &str, operator: &str| json!({"key": key, "operator": operator, "values": [format!("of-{key}-{operator}")]});
+        let name = "kubernetes.io/metadata.name";
+        let rules =
+            json!([rule(name, "NotIn"), rule(name, "In"), rule("pillion.dev/inject", "NotIn")]);
+        let selector = json!({"matchExpressions": rules});
+        let webhook = json!({"webhooks": [{"namespaceSelector": selector}]});
+        let found: Vec<&str> = unserved(Some(&webhook)).into_iter().collect();
+        assert_eq!(found, ["of-kubernetes.io/metadata.name-NotIn"]);
+        assert!(unserved(None).is_empty() && unserved(Some(&json!({}))).is_empty());
+    }
+
+    #[test]
     fn crds_are_there_if_they_are_listed() {
         let of = |names: &[&str]| {
             let all: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();

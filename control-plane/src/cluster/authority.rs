@@ -2,8 +2,9 @@
 //!
 //! The Secret `pillion-ca` holds the files of a state directory under their names. Whichever
 //! replica is first makes it: the API server lets only one create it, and the others take what
-//! that one made. One that somebody takes away is made again of any replica's copy. Each replica works with a copy in its own state directory, as it does without a
-//! cluster, and so goes on when the API server is away.
+//! that one made. One that somebody takes away is made again of any replica's copy. Each replica
+//! works with a copy in its own state directory, as it does without a cluster, and so goes on when
+//! the API server is away.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
