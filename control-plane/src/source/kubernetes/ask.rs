@@ -69,3 +69,53 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 fn not_understood(error: &serde_json::Error) -> Failure {
     Failure::new(Remedy::Retry, format!("the answer is not what was asked for: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    /// A client of a server that gives this answer.
+    fn client(status: u16, wait: &'static str, body: &'static str) -> Client {
+        let answer = move |_: Request<Body>| {
+            let response = Response::builder().status(status).header(header::RETRY_AFTER, wait);
+            future::ok::<_, Infallible>(
+                response.body(Body::from(body.as_bytes().to_vec())).unwrap(),
+            )
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    async fn watch(status: u16, wait: &'static str, body: &'static str) -> Result<Events, Failure> {
+        let request = Request::get("/api/v1/pods?watch=true").body(Vec::new()).unwrap();
+        events(&client(status, wait, body), request).await
+    }
+
+    async fn refusal(status: u16, wait: &'static str, body: &'static str) -> (Remedy, String) {
+        let Err(failure) = watch(status, wait, body).await else { panic!("a refusal") };
+        (failure.remedy, failure.message)
+    }
+
+    #[tokio::test]
+    async fn a_refusal_in_plain_text_is_understood_by_its_status() {
+        let absent = refusal(404, "", "404 page not found\n").await;
+        assert_eq!(absent, (Remedy::Absent, "404 page not found (404)".into()));
+        let wait = Remedy::RetryAfter(Duration::from_secs(7));
+        assert_eq!(refusal(429, "7", "Too many requests\n").await.0, wait);
+        assert_eq!(refusal(429, "tomorrow", "Too many requests\n").await.0, Remedy::Retry);
+        let status =
+            r#"{"kind": "Status", "code": 410, "message": "too old", "reason": "Expired"}"#;
+        assert_eq!(refusal(410, "7", status).await.0, Remedy::Relist);
+    }
+
+    #[tokio::test]
+    async fn a_watch_ends_where_its_last_line_breaks_off() {
+        let body = "{\"type\": \"ADDED\", \"object\": {}}\n{\"type\": \"ADD";
+        let mut events = watch(200, "", body).await.ok().unwrap();
+        assert!(matches!(events.next().await, Some(Ok(WatchEvent::Added(_)))));
+        assert!(events.next().await.is_none());
+        let mut events = watch(200, "", "nonsense\n").await.ok().unwrap();
+        assert!(matches!(events.next().await, Some(Err(_))));
+    }
+}
