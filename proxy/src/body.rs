@@ -15,6 +15,7 @@ use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
 use crate::gather::Gather;
+use crate::http2;
 use crate::received::Received;
 use crate::replay::Attempt;
 use crate::upload::Upload;
@@ -31,7 +32,7 @@ pub enum BodyError {
     Malformed,
     /// The stream of HTTP/2 that it comes on failed.
     #[error(transparent)]
-    Stream(#[from] h2::Error),
+    Stream(#[from] http2::Error),
     /// A later attempt reads the body now.
     #[error("the request was sent again on another connection")]
     Superseded,
@@ -48,7 +49,7 @@ impl BodyError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Malformed => ErrorCode::BadRequest,
-            Self::Stream(error) if error.is_library() => ErrorCode::BadRequest,
+            Self::Stream(error) if error.is_broken_rule() => ErrorCode::BadRequest,
             Self::Cut | Self::Stream(_) | Self::Superseded => ErrorCode::ClientClosed,
             Self::Idle(_) => ErrorCode::BodyTimeout,
             Self::TrailersTooLarge => ErrorCode::HeadTooLarge,

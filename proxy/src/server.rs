@@ -10,6 +10,7 @@ use crate::body::Body;
 use crate::carried::Carried;
 use crate::drain::Drain;
 use crate::http1;
+use crate::http2;
 use crate::received::Received;
 use crate::sniff::{Prefixed, Spoken};
 use crate::streams::{self, Limits};
@@ -44,9 +45,6 @@ pub const FRAME: u32 = 16 * 1024;
 /// Largest frame between sidecars: what is carried in bulk costs a system call for each.
 pub const MESH_FRAME: u32 = 64 * 1024;
 
-/// How much of a stream may be ready to be sent and not sent, in bytes.
-pub const SEND_BUFFER: usize = 64 * 1024;
-
 /// How long a client may take nothing of a response in HTTP/2, or of the whole connection.
 pub const READER_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -63,7 +61,7 @@ pub enum ServeError {
     Http1(#[from] io::Error),
     /// In HTTP/2.
     #[error(transparent)]
-    Http2(#[from] h2::Error),
+    Http2(#[from] http2::Error),
 }
 
 /// Serves what is `spoken`, until the client or the drain ends the connection. What is no HTTP

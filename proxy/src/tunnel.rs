@@ -8,11 +8,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::carried::{Carried, Pieces};
 use crate::fill::Expected;
+use crate::http2::{self, Reason, RecvStream, SendStream};
 
 /// Most bytes that are handed to the stream at once.
 const PIECE: usize = 64 * 1024;
@@ -21,7 +21,7 @@ const PIECE: usize = 64 * 1024;
 /// other side sees that nobody wants it any more.
 #[derive(Debug)]
 pub struct Tunnel {
-    send: SendStream<Bytes>,
+    send: SendStream,
     receive: RecvStream,
     unread: Bytes,
     /// Whether the other side has ended its half.
@@ -32,21 +32,21 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// The two halves of a stream.
-    pub const fn new(send: SendStream<Bytes>, receive: RecvStream) -> Self {
+    pub const fn new(send: SendStream, receive: RecvStream) -> Self {
         Self { send, receive, unread: Bytes::new(), heard_all: false, ended: false }
     }
 }
 
 impl Carried for Tunnel {
     fn reset(&mut self) {
-        self.send.send_reset(Reason::CONNECT_ERROR);
+        self.send.reset(Reason::CONNECT_ERROR);
     }
 
     fn end(&mut self) {
         if !self.ended {
             self.ended = true;
             // One that is over has ended already.
-            let _ = self.send.send_data(Bytes::new(), true);
+            let _ = self.send.end();
         }
     }
 }
@@ -65,18 +65,6 @@ impl Tunnel {
         }
         Poll::Ready(Ok(()))
     }
-
-    /// Resolves when at least one byte may be sent; says how many of so many.
-    fn poll_capacity(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        self.send.reserve_capacity(wanted.min(PIECE));
-        while self.send.capacity() == 0 {
-            match ready!(self.send.poll_capacity(cx)) {
-                Some(capacity) => capacity.map_err(broken)?,
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            };
-        }
-        Poll::Ready(Ok(self.send.capacity().min(wanted)))
-    }
 }
 
 impl Pieces for Tunnel {
@@ -87,15 +75,13 @@ impl Pieces for Tunnel {
         _: &mut BytesMut,
     ) -> Poll<io::Result<Bytes>> {
         ready!(self.poll_unread(cx))?;
-        let bytes = std::mem::take(&mut self.unread);
-        // Only more than was received could not be released.
-        let _ = self.receive.flow_control().release_capacity(bytes.len());
-        Poll::Ready(Ok(bytes))
+        Poll::Ready(Ok(std::mem::take(&mut self.unread)))
     }
 
     fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
-        let taken = ready!(self.poll_capacity(cx, bytes.len()))?;
-        Poll::Ready(self.send.send_data(bytes.split_to(taken), false).map_err(broken))
+        ready!(self.send.poll_ready(cx)).map_err(broken)?;
+        let piece = bytes.split_to(bytes.len().min(PIECE));
+        Poll::Ready(self.send.data(piece, false).map_err(broken))
     }
 }
 
@@ -109,8 +95,6 @@ impl AsyncRead for Tunnel {
         let bytes = self.unread.len().min(buf.remaining());
         buf.put_slice(&self.unread[..bytes]);
         self.unread.advance(bytes);
-        // Only more than was received could not be released.
-        let _ = self.receive.flow_control().release_capacity(bytes);
         Poll::Ready(Ok(()))
     }
 }
@@ -124,9 +108,10 @@ impl AsyncWrite for Tunnel {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let bytes = ready!(self.poll_capacity(cx, buf.len()))?;
-        let piece = Bytes::copy_from_slice(&buf[..bytes]);
-        self.send.send_data(piece, false).map_err(broken)?;
+        ready!(self.send.poll_ready(cx)).map_err(broken)?;
+        let piece = Bytes::copy_from_slice(&buf[..buf.len().min(PIECE)]);
+        let bytes = piece.len();
+        self.send.data(piece, false).map_err(broken)?;
         Poll::Ready(Ok(bytes))
     }
 
@@ -134,23 +119,18 @@ impl AsyncWrite for Tunnel {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.ended {
-            self.ended = true;
-            let ended = self.send.send_data(Bytes::new(), true);
-            // Who has said all and wants to hear no more resets the stream (RFC 9113 §8.1), and
-            // misses nothing.
-            if !self.heard_all {
-                ended.map_err(broken)?;
-            }
-        }
-        Poll::Ready(Ok(()))
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Carried::end(&mut *self);
+        let sent = ready!(self.send.poll_ready(cx));
+        // Who has said all and wants to hear no more resets the stream (RFC 9113 §8.1), and
+        // misses nothing.
+        Poll::Ready(if self.heard_all { Ok(()) } else { sent.map_err(broken) })
     }
 }
 
 /// What the end of a stream means for the connection in it: one that is cancelled was given up,
 /// any other was cut off.
-fn broken(error: h2::Error) -> io::Error {
+fn broken(error: http2::Error) -> io::Error {
     let kind = match error.reason() {
         Some(Reason::CANCEL) => io::ErrorKind::ConnectionAborted,
         _ => io::ErrorKind::ConnectionReset,
@@ -160,25 +140,39 @@ fn broken(error: h2::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
+    use crate::http2::{Carries, Connection, Settings};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    const SETTINGS: Settings = Settings {
+        window: 1 << 20,
+        stream_window: 1 << 16,
+        streams: 100,
+        frame: 1 << 14,
+        head: 1 << 14,
+        websocket: false,
+    };
 
     /// The two ends of one tunnel.
     async fn tunnel() -> (Tunnel, Tunnel) {
-        let (client, server) = duplex(1 << 20);
+        let (near, far) = duplex(1 << 20);
         let server = tokio::spawn(async move {
-            let mut connection = h2::server::handshake(server).await.unwrap();
-            let (request, mut respond) = connection.accept().await.unwrap().unwrap();
-            tokio::spawn(async move { while connection.accept().await.is_some() {} });
-            let send = respond.send_response(http::Response::new(()), false).unwrap();
+            let mut connection = Connection::server(far, SETTINGS, Carries::Own, PATIENCE);
+            let (request, mut send) = connection.accept().await.unwrap().unwrap();
+            tokio::spawn(async move { while connection.accept().await.unwrap().is_some() {} });
+            send.respond(&http::Response::new(()), false).unwrap();
             Tunnel::new(send, request.into_body())
         });
-        let (mut sender, connection) = h2::client::handshake(client).await.unwrap();
-        tokio::spawn(connection);
+        let (opener, connection) = Connection::client(near, SETTINGS, PATIENCE);
+        tokio::spawn(connection.run());
         let request = http::Request::connect("10.0.0.1:80").body(()).unwrap();
-        let (response, send) = sender.send_request(request, false).unwrap();
-        let receive = response.await.unwrap().into_body();
+        let (answer, send) = opener.place().await.unwrap().send(&request, false).unwrap();
+        let receive = answer.await.unwrap().into_body();
         (Tunnel::new(send, receive), server.await.unwrap())
     }
 
@@ -213,7 +207,7 @@ mod tests {
         server.write_all(b"answer").await.unwrap();
         server.shutdown().await.unwrap();
         drop(server);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let mut read = Vec::new();
         client.read_to_end(&mut read).await.unwrap();
         assert_eq!(read, b"answer");
@@ -224,7 +218,7 @@ mod tests {
     async fn what_is_cut_off_does_not_look_whole() {
         for (end, expected) in [
             ((|tunnel| tunnel.reset()) as fn(&mut Tunnel), io::ErrorKind::ConnectionReset),
-            (|tunnel| tunnel.send.send_reset(Reason::NO_ERROR), io::ErrorKind::ConnectionReset),
+            (|tunnel| tunnel.send.reset(Reason::NO_ERROR), io::ErrorKind::ConnectionReset),
             (|_| {}, io::ErrorKind::ConnectionAborted),
         ] {
             let (mut client, mut server) = tunnel().await;

@@ -6,7 +6,6 @@
 use std::fmt::Display;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use h2::ext::Protocol;
 use http::header::{CONNECTION, UPGRADE};
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -17,6 +16,7 @@ use crate::body::{Body, RequestBody};
 use crate::error::ProxyError;
 use crate::headers;
 use crate::http1::{Answer, Connection, Dialled};
+use crate::http2::Protocol;
 use crate::received::Received;
 use crate::relay::Session;
 use crate::sniff::Prefixed;
@@ -133,7 +133,7 @@ pub fn is_extended(request: &Request<Received>) -> bool {
 
 fn is_websocket(request: &Request<Received>) -> bool {
     let protocol = request.extensions().get::<Protocol>();
-    request.method() == Method::CONNECT && protocol.is_some_and(|p| p.as_str() == "websocket")
+    request.method() == Method::CONNECT && protocol.is_some_and(Protocol::is_websocket)
 }
 
 /// What HTTP/1.1 wants of a client, for a proof that HTTP/2 does not need: 16 bytes in Base64

@@ -22,8 +22,7 @@ struct Case {
     /// The section of RFC 9113 and what is wrong.
     what: &'static str,
     sent: Vec<u8>,
-    /// The codes of which one is told. Where the RFC wants FRAME_SIZE_ERROR or the like, h2 often
-    /// says PROTOCOL_ERROR.
+    /// The codes of which one is told.
     codes: &'static [u32],
     /// The stream that ends; the connection for 0.
     on: u32,

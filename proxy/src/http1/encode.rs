@@ -5,8 +5,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderName, TRANSFER_
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
 
-use super::out::Out;
 use crate::headers::{content_length, date};
+use crate::out::Out;
 
 /// How a body is framed on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,6 @@ mod decode;
 mod encode;
 mod head;
 mod lines;
-mod out;
 mod pipe;
 mod server;
 mod upload;

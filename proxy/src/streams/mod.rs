@@ -1,5 +1,5 @@
-//! HTTP/2 towards clients, on h2 itself: each request is a stream with a task of its own, and a
-//! CONNECT that is granted becomes a [`Tunnel`].
+//! HTTP/2 towards clients: each request is a stream with a task of its own, and a CONNECT that is
+//! granted becomes a [`Tunnel`].
 
 pub(crate) mod keepalive;
 mod respond;
@@ -7,26 +7,20 @@ pub(crate) mod send;
 
 use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use h2::server::{Builder, SendResponse};
-use h2::{Reason, RecvStream};
 use http::{Method, Request, Response};
-use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use crate::body::Body;
-use crate::frames::{Carries, Frames};
-use crate::guard::Guard;
 use crate::headers;
+use crate::http2::{self, Carries, Connection, Reason, RecvStream, SendStream, Settings};
 use crate::rarely::Rarely;
-use crate::received::{Received, Stream};
+use crate::received::Received;
 use crate::server::{
-    CONNECTION_WINDOW, FRAME, MAX_HEAD, MAX_STREAMS, MESH_FRAME, READER_TIMEOUT, SEND_BUFFER,
-    STREAM_WINDOW,
+    CONNECTION_WINDOW, FRAME, MAX_HEAD, MAX_STREAMS, MESH_FRAME, READER_TIMEOUT, STREAM_WINDOW,
 };
 use crate::tunnel::Tunnel;
 use crate::upload::{self, Patience};
@@ -34,9 +28,6 @@ use crate::upload::{self, Patience};
 /// How long a client of a sidecar that leaves may take for its first request, before its connection
 /// is told to end. One that is told at once tries again and again, and never gets to ask.
 const FIRST: Duration = Duration::from_secs(1);
-
-/// Streams of one connection that may end because the peer broke their rules (RFC 9113 §5.4.2).
-const MAX_ERROR_RESETS: usize = 1_000;
 
 /// What one connection may cost, and what may be asked for on it.
 #[derive(Debug, Clone, Copy)]
@@ -49,8 +40,6 @@ pub struct Limits {
     carries: Carries,
     /// Its largest frame, in bytes.
     frame: u32,
-    /// How many requests it may reset before they are looked at.
-    unseen_resets: usize,
     /// Whether a stream may become a WebSocket (RFC 8441).
     websocket: bool,
 }
@@ -62,18 +51,23 @@ impl Limits {
         body: upload::IDLE,
         carries: Carries::Own,
         frame: FRAME,
-        unseen_resets: MAX_STREAMS as usize,
         websocket: true,
     };
 
     /// For another sidecar, which carries the requests of many.
-    pub const SIDECAR: Self = Self {
-        carries: Carries::Many,
-        frame: MESH_FRAME,
-        unseen_resets: 3 * MAX_STREAMS as usize,
-        websocket: false,
-        ..Self::CLIENT
-    };
+    pub const SIDECAR: Self =
+        Self { carries: Carries::Many, frame: MESH_FRAME, websocket: false, ..Self::CLIENT };
+
+    const fn settings(self) -> Settings {
+        Settings {
+            window: CONNECTION_WINDOW,
+            stream_window: STREAM_WINDOW,
+            streams: MAX_STREAMS,
+            frame: self.frame,
+            head: MAX_HEAD as u32,
+            websocket: self.websocket,
+        }
+    }
 }
 
 /// Serves HTTP/2 until the client ends the connection, or until `leave` resolves and what runs
@@ -81,17 +75,20 @@ impl Limits {
 ///
 /// # Errors
 /// What went wrong with the connection.
-pub async fn serve<I, L, H, F>(limits: Limits, io: I, leave: L, handle: H) -> Result<(), h2::Error>
+pub async fn serve<I, L, H, F>(
+    limits: Limits,
+    io: I,
+    leave: L,
+    handle: H,
+) -> Result<(), http2::Error>
 where
     I: AsyncRead + AsyncWrite + Unpin,
     L: Future<Output = ()>,
     H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let frames = Frames::of_client(Instant::now(), limits.carries);
-    let guarded = Guard::new(io, frames, limits.reader);
-    let mut connection = settings(limits).handshake::<_, Bytes>(guarded).await?;
-    let mut lost = Rarely::new(keepalive::lost(connection.ping_pong()));
+    let mut connection = Connection::server(io, limits.settings(), limits.carries, limits.reader);
+    let mut lost = Rarely::new(keepalive::lost(connection.watch()));
     let first = Notify::new();
     let mut leave = Rarely::new(async {
         leave.await;
@@ -102,10 +99,9 @@ where
     loop {
         tokio::select! {
             biased;
-            accepted = connection.accept() => match accepted {
+            accepted = connection.accept() => match accepted? {
                 None => return Ok(()),
-                Some(accepted) => {
-                    let (request, respond) = accepted?;
+                Some((request, respond)) => {
                     let (request, open) = open(request, limits);
                     tokio::spawn(answer(handle(request), respond, open));
                     if !std::mem::replace(&mut asked, true) {
@@ -115,28 +111,11 @@ where
             },
             () = &mut leave, if !leaving => {
                 leaving = true;
-                connection.graceful_shutdown();
+                connection.leave();
             }
-            () = &mut lost => return Err(Reason::CANCEL.into()),
+            () = &mut lost => return Err(http2::Error::reset(Reason::CANCEL)),
         }
     }
-}
-
-fn settings(limits: Limits) -> Builder {
-    let mut settings = Builder::new();
-    settings
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_pending_accept_reset_streams(limits.unseen_resets)
-        .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(limits.frame)
-        .max_header_list_size(MAX_HEAD as u32)
-        .max_send_buffer_size(SEND_BUFFER);
-    if limits.websocket {
-        settings.enable_connect_protocol();
-    }
-    settings
 }
 
 /// What is to be known of a stream while its request is handled.
@@ -171,10 +150,11 @@ fn open(request: Request<RecvStream>, limits: Limits) -> (Request<Received>, Ope
         open.tunnel = Some((stream, tell));
         return (Request::from_parts(parts, Received::Nothing), open);
     }
-    let body = Received::Http2(Stream::new(stream, headers::content_length(&parts.headers)));
+    let over = stream.is_over();
+    let body = if over { Received::Nothing } else { Received::Http2(stream) };
     // The body of gRPC is a conversation, in which both sides may be silent for as long as they
     // like; any other is expected to come in one go.
-    if !body.is_end_stream() && !headers::is_grpc(&parts.headers) {
+    if !over && !headers::is_grpc(&parts.headers) {
         let patience = Patience::new(limits.body);
         parts.extensions.insert(patience.clone());
         open.patience = Some(patience);
@@ -183,14 +163,14 @@ fn open(request: Request<RecvStream>, limits: Limits) -> (Request<Received>, Ope
 }
 
 /// Answers the request of a stream, unless the client wants no answer any more.
-async fn answer<F>(handled: F, mut respond: SendResponse<Bytes>, open: Open)
+async fn answer<F>(handled: F, mut respond: SendStream, open: Open)
 where
     F: Future<Output = Response<Body>>,
 {
     // What is reset by the time that it is looked at is not begun.
     let response = tokio::select! {
         biased;
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+        _ = poll_fn(|cx| respond.poll_failed(cx)) => return,
         response = handled => response,
     };
     if let Some(patience) = open.patience {
@@ -208,14 +188,14 @@ where
 }
 
 fn grant(
-    mut respond: SendResponse<Bytes>,
+    mut respond: SendStream,
     response: Response<Body>,
     receive: RecvStream,
     tell: oneshot::Sender<Tunnel>,
-) -> Result<(), h2::Error> {
-    let send = respond.send_response(response.map(drop), false)?;
+) -> Result<(), http2::Error> {
+    respond.respond(&response.map(drop), false)?;
     // Whoever granted it may be gone, and the stream goes with him.
-    let _ = tell.send(Tunnel::new(send, receive));
+    let _ = tell.send(Tunnel::new(respond, receive));
     Ok(())
 }
 

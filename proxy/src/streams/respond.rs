@@ -3,8 +3,6 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::server::SendResponse;
 use http::Response;
 use http::header::{CONTENT_LENGTH, DATE};
 use http_body::Body as _;
@@ -12,20 +10,21 @@ use http_body::Body as _;
 use super::send::{Sending, Stopped};
 use crate::body::Body;
 use crate::headers::date;
+use crate::http2::{self, SendStream};
 
 /// Sends the whole of `response`, to a client that may take nothing of it for as long as `reader`.
 pub(super) async fn send(
-    mut stream: SendResponse<Bytes>,
+    mut stream: SendStream,
     response: Response<Body>,
     reader: Duration,
-) -> Result<(), h2::Error> {
+) -> Result<(), http2::Error> {
     let (mut parts, body) = response.into_parts();
     let ended = body.is_end_stream();
     if let (Some(length), false) = (body.size_hint().exact(), ended) {
         parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
     parts.headers.entry(DATE).or_insert_with(date);
-    let stream = stream.send_response(Response::from_parts(parts, ()), ended)?;
+    stream.respond(&Response::from_parts(parts, ()), ended)?;
     if ended {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use std::future::{pending, poll_fn, ready};
 use std::pin::Pin;
 
 use bytes::Bytes;
+use http_body::Body as _;
 use model::code::ErrorCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
@@ -37,7 +38,10 @@ fn open(method: u8, end: bool, more: &[u8]) -> Vec<u8> {
 }
 
 /// A client of a server that answers with a mebibyte, or when the body of the request has ended.
-async fn client(window: u32, buffer: usize) -> (DuplexStream, JoinHandle<Result<(), h2::Error>>) {
+async fn client(
+    window: u32,
+    buffer: usize,
+) -> (DuplexStream, JoinHandle<Result<(), http2::Error>>) {
     client_until(pending(), window, buffer).await
 }
 
@@ -46,7 +50,7 @@ async fn client_until(
     leave: impl Future<Output = ()> + Send + 'static,
     window: u32,
     buffer: usize,
-) -> (DuplexStream, JoinHandle<Result<(), h2::Error>>) {
+) -> (DuplexStream, JoinHandle<Result<(), http2::Error>>) {
     let (mut client, server) = duplex(buffer);
     let limits = Limits { reader: LIMIT, body: LIMIT, ..Limits::CLIENT };
     let served = tokio::spawn(serve(limits, server, leave, answer));

@@ -3,11 +3,11 @@
 
 use std::fmt::Display;
 
-use h2::Reason;
 use model::code::ErrorCode;
 
 use crate::error::ProxyError;
 use crate::http1::Failure;
+use crate::http2::{self, Reason};
 
 /// How the connection had been used before the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,15 +35,11 @@ pub(crate) fn of_upgrade(failure: &Failure, peer: impl Display) -> ProxyError {
     of_http1(failure, peer, Used::First)
 }
 
-/// RFC 9113 §8.7: REFUSED_STREAM, and GOAWAY for streams above its last, mean that nothing was
-/// processed; h2 gives the second only to those streams.
-pub(super) fn http2_code(error: &h2::Error) -> ErrorCode {
-    match error.reason() {
-        Some(Reason::REFUSED_STREAM) => ErrorCode::UpstreamRefused,
-        Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => {
-            ErrorCode::UpstreamRefused
-        }
-        Some(Reason::PROTOCOL_ERROR) => ErrorCode::UpstreamProtocol,
-        _ => ErrorCode::UpstreamReset,
+/// The failure of a stream in HTTP/2.
+pub(super) fn http2_code(error: &http2::Error) -> ErrorCode {
+    if error.is_unprocessed() {
+        return ErrorCode::UpstreamRefused;
     }
+    let wrong = error.is_broken_rule() || error.reason() == Some(Reason::PROTOCOL_ERROR);
+    if wrong { ErrorCode::UpstreamProtocol } else { ErrorCode::UpstreamReset }
 }

@@ -5,10 +5,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
-use std::time::Instant;
 
-use bytes::Bytes;
-use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::{Request, Response};
 use http_body::Body as _;
 use model::code::ErrorCode;
@@ -18,29 +15,21 @@ use super::connect;
 use super::failure;
 use super::pool::{Peer, Peers, Shared};
 use super::shared::{self, Connections, Life, Place, Sender, StreamGuard, acquire};
-use crate::body::RequestBody;
+use crate::body::{BodyError, RequestBody};
 use crate::error::ProxyError;
-use crate::frames::Frames;
-use crate::guard::Guard;
-use crate::headers::content_length;
+use crate::http2::{self, Answer, Connection, Opener, Opening, RecvStream, Settings};
 use crate::rarely::Rarely;
-use crate::received::{Received, Stream};
+use crate::received::Received;
 use crate::server::{
-    CONNECTION_WINDOW, FRAME, MAX_HEAD, MAX_STREAMS, MESH_FRAME, READER_TIMEOUT, SEND_BUFFER,
-    STREAM_WINDOW,
+    CONNECTION_WINDOW, FRAME, MAX_HEAD, MAX_STREAMS, MESH_FRAME, READER_TIMEOUT, STREAM_WINDOW,
 };
 use crate::streams::keepalive;
 use crate::streams::send::{Sending, Stopped};
 
-/// What all streams may be sent ahead of their readers. It is more than their windows come to, for
-/// h2 takes it for the measure of how many small pieces may wait: half of it, at 256 bytes each. A
-/// few readers that stall on many messages must not end the connection.
-const SHARED_WINDOW: u32 = 4 * CONNECTION_WINDOW;
-
 /// What opens streams on a connection, until it takes no more of them.
 #[derive(Clone)]
 pub(super) struct Streams {
-    pub(super) sender: SendRequest<Bytes>,
+    pub(super) opener: Opener,
     closed: Arc<AtomicBool>,
 }
 
@@ -60,8 +49,7 @@ impl Streams {
 
     /// How many streams the other side carries at the same time, as far as we want that.
     pub(super) fn most(&self) -> u32 {
-        let theirs = u32::try_from(self.sender.current_max_send_streams()).unwrap_or(u32::MAX);
-        theirs.min(MAX_STREAMS)
+        self.opener.most()
     }
 }
 
@@ -71,12 +59,12 @@ pub(super) async fn send(
     peer: &Peer,
     request: &mut Request<RequestBody>,
 ) -> Result<(Response<Received>, StreamGuard), ProxyError> {
-    let (place, mut sender) = ready(pool, peer).await?;
+    let (place, opening) = ready(pool, peer).await?;
     let (head, body) = std::mem::take(request).into_parts();
     let ended = body.is_end_stream();
-    let failed = |error: h2::Error, code| ProxyError::new(code, format!("{peer}: {error}"));
-    let (response, stream) = sender
-        .send_request(Request::from_parts(head, ()), ended)
+    let failed = |error: http2::Error, code| ProxyError::new(code, format!("{peer}: {error}"));
+    let (response, stream) = opening
+        .send(&Request::from_parts(head, ()), ended)
         .map_err(|error| failed(error, ErrorCode::UpstreamRefused))?;
     let response = if ended {
         response.await
@@ -90,21 +78,19 @@ pub(super) async fn send(
         let code = failure::http2_code(&error);
         failed(error, code)
     })?;
-    let (head, stream) = response.into_parts();
-    let length = content_length(&head.headers);
-    let received = Received::Http2(Stream::new(stream, length));
-    Ok((Response::from_parts(head, received), place.into()))
+    let received = |stream: RecvStream| match stream.is_over() {
+        true => Received::Nothing,
+        false => Received::Http2(stream),
+    };
+    Ok((response.map(received), place.into()))
 }
 
 /// A place on a connection that takes requests: one may close between our look and our request.
-async fn ready(
-    pool: &Arc<Shared>,
-    peer: &Peer,
-) -> Result<(Place<Requests>, SendRequest<Bytes>), ProxyError> {
+async fn ready(pool: &Arc<Shared>, peer: &Peer) -> Result<(Place<Requests>, Opening), ProxyError> {
     for _ in 0..=Requests::MAX_CONNECTIONS {
         let place: Place<Requests> = acquire(pool, peer).await?;
-        match place.sender().0.sender.clone().ready().await {
-            Ok(sender) => return Ok((place, sender)),
+        match place.sender().0.opener.place().await {
+            Ok(opening) => return Ok((place, opening)),
             Err(error) => tracing::debug!(%error, %peer, "a request goes to another connection"),
         }
         place.sender().0.close();
@@ -115,9 +101,9 @@ async fn ready(
 /// The head of the response, while the body of the request is sent; what is not sent by then goes
 /// on in a task of its own.
 async fn answered(
-    response: ResponseFuture,
+    response: Answer,
     mut sending: Sending<RequestBody>,
-) -> Result<Result<Response<h2::RecvStream>, h2::Error>, crate::body::BodyError> {
+) -> Result<Result<Response<RecvStream>, http2::Error>, BodyError> {
     let mut response = pin!(response);
     let mut sent = false;
     let answered = poll_fn(|cx| {
@@ -152,13 +138,13 @@ impl Sender for Requests {
                 let (io, life) = shared::mesh(&pool, *address, identity).await?;
                 let limit = pool.mesh.config.connect_timeout;
                 let io = connect::greeted(*address, io, limit).await?;
-                let streams = handshake(&peer, io, None, &life, SHARED_WINDOW).await?;
+                let streams = begin(&peer, io, None, &life);
                 Ok((Self(streams), life))
             }
             Peer::Http1(_) | Peer::Http2(_) | Peer::Tunnel(_) => {
                 let (io, stream) = pool.dial(&peer).await?;
                 let life = Life::unproved();
-                let streams = handshake(&peer, io, stream, &life, SHARED_WINDOW).await?;
+                let streams = begin(&peer, io, stream, &life);
                 Ok((Self(streams), life))
             }
         }
@@ -174,36 +160,23 @@ impl Sender for Requests {
     }
 }
 
-/// HTTP/2 on `io`, which may itself be a `stream` of another connection; all streams together may
-/// be sent `window` bytes ahead of their readers.
-pub(super) async fn handshake<I>(
-    peer: &Peer,
-    io: I,
-    stream: Option<StreamGuard>,
-    life: &Life,
-    window: u32,
-) -> Result<Streams, ProxyError>
+/// HTTP/2 on `io`, which may itself be a `stream` of another connection.
+pub(super) fn begin<I>(peer: &Peer, io: I, stream: Option<StreamGuard>, life: &Life) -> Streams
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let frame = if matches!(peer, Peer::Mesh(..)) { MESH_FRAME } else { FRAME };
-    let io = Guard::new(io, Frames::of_server(Instant::now()), READER_TIMEOUT);
-    let (sender, mut connection) = Builder::new()
-        .enable_push(false)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(window)
-        .initial_max_send_streams(MAX_STREAMS as usize)
-        .max_frame_size(frame)
-        .max_header_list_size(MAX_HEAD as u32)
-        .max_send_buffer_size(SEND_BUFFER)
-        .handshake::<_, Bytes>(io)
-        .await
-        .map_err(|error| {
-            ProxyError::new(failure::http2_code(&error), format!("{peer}: {error}"))
-        })?;
+    let settings = Settings {
+        window: CONNECTION_WINDOW,
+        stream_window: STREAM_WINDOW,
+        streams: MAX_STREAMS,
+        frame: if matches!(peer, Peer::Mesh(..)) { MESH_FRAME } else { FRAME },
+        head: MAX_HEAD as u32,
+        websocket: false,
+    };
+    let (opener, connection) = Connection::client(io, settings, READER_TIMEOUT);
     let closed = Arc::new(AtomicBool::new(false));
     let cut = life.cut();
-    let (told, lost) = (Arc::clone(&closed), keepalive::lost(connection.ping_pong()));
+    let (told, lost) = (Arc::clone(&closed), keepalive::lost(connection.watch()));
     let name = peer.to_string();
     let over = Rarely::new(async move {
         tokio::select! {
@@ -215,7 +188,7 @@ where
     tokio::spawn(async move {
         tokio::select! {
             biased;
-            ended = connection => if let Err(error) = ended {
+            ended = connection.run() => if let Err(error) = ended {
                 tracing::debug!(%error, peer = name, "connection in HTTP/2 ended with an error");
             },
             () = over => {}
@@ -223,5 +196,5 @@ where
         told.store(true, Ordering::Relaxed);
         drop(stream);
     });
-    Ok(Streams { sender, closed })
+    Streams { opener, closed }
 }

@@ -9,11 +9,11 @@ use model::code::ErrorCode;
 use model::headers as names;
 
 use super::failure;
-use super::http2::{Streams, handshake};
+use super::http2::{Streams, begin};
 use super::pool::{Peer, Peers, Shared};
 use super::shared::{self, Connections, Life, Place, Sender, StreamGuard, acquire};
 use crate::error::ProxyError;
-use crate::server::CONNECTION_WINDOW;
+use crate::http2;
 use crate::tunnel::Tunnel;
 
 /// Connections tried for one stream: a connection may close between our look and our request.
@@ -34,7 +34,7 @@ pub(super) async fn open(
     let mut attempts = 1;
     loop {
         let place: Place<Tunnels> = acquire(pool, peer).await?;
-        match connect(place.sender(), request.clone()).await {
+        match connect(place.sender(), &request).await {
             Ok((response, tunnel)) if response.status().is_success() => {
                 return Ok((tunnel, place.into()));
             }
@@ -73,10 +73,9 @@ const fn refusal(status: StatusCode) -> ErrorCode {
 
 async fn connect(
     tunnels: &Tunnels,
-    request: Request<()>,
-) -> Result<(Response<()>, Tunnel), h2::Error> {
-    let mut sender = tunnels.0.sender.clone().ready().await?;
-    let (response, send) = sender.send_request(request, false)?;
+    request: &Request<()>,
+) -> Result<(Response<()>, Tunnel), http2::Error> {
+    let (response, send) = tunnels.0.opener.place().await?.send(request, false)?;
     let (head, receive) = response.await?.into_parts();
     Ok((Response::from_parts(head, ()), Tunnel::new(send, receive)))
 }
@@ -96,7 +95,7 @@ impl Sender for Tunnels {
             return Err(ProxyError::new(ErrorCode::Internal, detail));
         };
         let (io, life) = shared::mesh(&pool, *address, identity).await?;
-        let streams = handshake(&peer, io, None, &life, CONNECTION_WINDOW).await?;
+        let streams = begin(&peer, io, None, &life);
         Ok((Self(streams), life))
     }
 

@@ -41,11 +41,13 @@ pub(super) fn start(pods: &Pods, peer: &str, hops: Hops, bins: &Path) -> anyhow:
     pillion.copy_binaries(bins)?;
     let mut sidecars = Sidecars::default();
     let home = Namespace::create(&format!("{peer}-cp"))?;
-    for (cable, near, far, pod) in [
-        ("client", TO_CLIENT, "10.78.0.2", &pods.client),
-        ("server", TO_SERVER, "10.78.1.2", &pods.server),
+    for (cable, near, far, pod, own) in [
+        ("client", TO_CLIENT, "10.78.0.2", &pods.client, CLIENT),
+        ("server", TO_SERVER, "10.78.1.2", &pods.server, SERVER),
     ] {
         home.join((cable, &format!("{near}/24")), pod, ("eth1", &format!("{far}/24")))?;
+        // A sidecar comes from the address of its pod.
+        home.ip(&format!("route add {own} via {far} dev {cable}\n"))?;
     }
     sidecars.others.push(pillion.control_plane(&home, hops)?);
     sidecars.namespaces.push(home);

@@ -19,7 +19,7 @@ const AT_ONCE: usize = 16;
 
 /// Bytes on their way out, in order.
 #[derive(Debug, Default)]
-pub(super) struct Out {
+pub(crate) struct Out {
     pieces: VecDeque<Bytes>,
     /// What comes after the pieces.
     tail: BytesMut,
@@ -28,28 +28,35 @@ pub(super) struct Out {
 
 impl Out {
     /// Whether nothing is left to be written.
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.length == 0
     }
 
     /// How many bytes are left to be written.
-    pub(super) const fn length(&self) -> usize {
+    pub(crate) const fn length(&self) -> usize {
         self.length
     }
 
     /// Whether it is time to write.
-    pub(super) const fn is_full(&self) -> bool {
+    pub(crate) const fn is_full(&self) -> bool {
         self.length >= FULL
     }
 
     /// Adds a small piece.
-    pub(super) fn text(&mut self, bytes: &[u8]) {
+    pub(crate) fn text(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
         self.length += bytes.len();
     }
 
+    /// Adds what `write` writes.
+    pub(crate) fn append(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        let before = self.tail.len();
+        write(&mut self.tail);
+        self.length += self.tail.len() - before;
+    }
+
     /// Adds a piece of a body.
-    pub(super) fn data(&mut self, data: Bytes) {
+    pub(crate) fn data(&mut self, data: Bytes) {
         if data.len() < LARGE {
             return self.text(&data);
         }
@@ -61,12 +68,12 @@ impl Out {
     }
 
     /// Makes room for a head of about so many bytes.
-    pub(super) fn reserve(&mut self, bytes: usize) {
+    pub(crate) fn reserve(&mut self, bytes: usize) {
         self.tail.reserve(bytes);
     }
 
     /// Writes all of it.
-    pub(super) fn poll_write(
+    pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         io: &mut (impl AsyncWrite + Unpin),
@@ -117,7 +124,7 @@ impl Out {
 #[cfg(test)]
 impl Out {
     /// All that is to be written.
-    pub(super) fn into_text(self) -> String {
+    pub(crate) fn into_text(self) -> String {
         let all: Vec<u8> = self.pieces.iter().flatten().chain(&self.tail).copied().collect();
         String::from_utf8(all).expect("text")
     }

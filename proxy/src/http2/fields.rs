@@ -1,0 +1,242 @@
+//! Heads of messages and their trailers (RFC 9113 §8): out of the fields of a block, and into one.
+
+use bytes::{Bytes, BytesMut};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
+
+use super::hpack::{Encoder, Field, Pseudo};
+use crate::server::MAX_HEAD;
+
+/// The head of a response.
+pub(super) type Response = http::Response<()>;
+
+/// What a CONNECT asks for beside a tunnel (RFC 8441 §4); an extension of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Protocol(Bytes);
+
+impl Protocol {
+    /// Whether it is a WebSocket.
+    pub(crate) fn is_websocket(&self) -> bool {
+        &*self.0 == b"websocket"
+    }
+}
+
+/// A block that unpacks to more than this is none that anybody needs.
+const BOMB: usize = 8 * MAX_HEAD;
+
+/// A message is not what RFC 9113 §8 wants it to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// The fields of one block.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    method: Option<Bytes>,
+    scheme: Option<Bytes>,
+    authority: Option<Bytes>,
+    path: Option<Bytes>,
+    protocol: Option<Bytes>,
+    status: Option<Bytes>,
+    map: HeaderMap,
+    length: Option<u64>,
+    size: usize,
+    malformed: bool,
+}
+
+impl Fields {
+    /// Adds a field that takes so many bytes, as RFC 7541 §4.1 counts them.
+    pub(super) fn add(&mut self, field: Field, size: usize) {
+        self.size = self.size.saturating_add(size);
+        if self.is_too_large() {
+            return;
+        }
+        let good = match field {
+            Field::Regular(name, value) => self.regular(name, value),
+            Field::Pseudo(which, value) => self.pseudo(which, value),
+            Field::Malformed => false,
+        };
+        self.malformed |= !good;
+    }
+
+    /// Whether they are more than a head may have.
+    pub(super) const fn is_too_large(&self) -> bool {
+        self.size > MAX_HEAD
+    }
+
+    /// Whether whoever sent them wants to do harm.
+    pub(super) const fn is_bomb(&self) -> bool {
+        self.size > BOMB
+    }
+
+    /// The length that they say a body has.
+    pub(super) const fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    fn regular(&mut self, name: HeaderName, value: HeaderValue) -> bool {
+        let good = match name.as_str() {
+            // RFC 9113 §8.2.2.
+            "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" => {
+                false
+            }
+            "te" => value.as_bytes().eq_ignore_ascii_case(b"trailers"),
+            "content-length" => {
+                let first = self.length.is_none();
+                self.length = number(value.as_bytes());
+                first && self.length.is_some()
+            }
+            _ => true,
+        };
+        // invariant: MAX_HEAD bounds how many there are, well below what a map can hold.
+        self.map.append(name, value);
+        good
+    }
+
+    fn pseudo(&mut self, which: Pseudo, value: Bytes) -> bool {
+        let place = match which {
+            Pseudo::Method => &mut self.method,
+            Pseudo::Scheme => &mut self.scheme,
+            Pseudo::Authority => &mut self.authority,
+            Pseudo::Path => &mut self.path,
+            Pseudo::Protocol => &mut self.protocol,
+            Pseudo::Status => &mut self.status,
+        };
+        let first = place.replace(value).is_none();
+        first && self.map.is_empty()
+    }
+
+    /// The head of a request (RFC 9113 §8.3.1, RFC 8441 §4).
+    pub(super) fn request(self) -> Result<Request<()>, Malformed> {
+        if self.malformed || self.status.is_some() {
+            return Err(Malformed);
+        }
+        let method = self.method.as_deref().ok_or(Malformed)?;
+        let method = Method::from_bytes(method).map_err(|_| Malformed)?;
+        let connect = method == Method::CONNECT;
+        if self.protocol.is_some() && !connect {
+            return Err(Malformed);
+        }
+        let tunnel = connect && self.protocol.is_none();
+        let uri = if tunnel { self.authority_form()? } else { self.uri(connect)? };
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.version_mut() = Version::HTTP_2;
+        *request.headers_mut() = self.map;
+        if let Some(protocol) = self.protocol {
+            request.extensions_mut().insert(Protocol(protocol));
+        }
+        Ok(request)
+    }
+
+    fn authority_form(&self) -> Result<Uri, Malformed> {
+        match (&self.authority, &self.scheme, &self.path) {
+            (Some(authority), None, None) => Ok(Uri::from(parsed_authority(authority)?)),
+            _ => Err(Malformed),
+        }
+    }
+
+    fn uri(&self, needs_authority: bool) -> Result<Uri, Malformed> {
+        let scheme = match self.scheme.as_deref().ok_or(Malformed)? {
+            b"http" => Scheme::HTTP,
+            b"https" => Scheme::HTTPS,
+            other => Scheme::try_from(other).map_err(|_| Malformed)?,
+        };
+        let path = self.path.clone().ok_or(Malformed)?;
+        if !path.starts_with(b"/") && &*path != b"*" {
+            return Err(Malformed);
+        }
+        let mut uri = http::uri::Parts::default();
+        uri.path_and_query = Some(PathAndQuery::from_maybe_shared(path).map_err(|_| Malformed)?);
+        if let Some(authority) = &self.authority {
+            uri.authority = Some(parsed_authority(authority)?);
+            // A URI has no scheme without an authority.
+            uri.scheme = Some(scheme);
+        } else if needs_authority {
+            return Err(Malformed);
+        }
+        Uri::from_parts(uri).map_err(|_| Malformed)
+    }
+
+    /// The head of a response (RFC 9113 §8.3.2).
+    pub(super) fn response(self) -> Result<Response, Malformed> {
+        let asks = self.method.is_some()
+            || self.scheme.is_some()
+            || self.authority.is_some()
+            || self.path.is_some()
+            || self.protocol.is_some();
+        if self.malformed || asks {
+            return Err(Malformed);
+        }
+        let status = StatusCode::from_bytes(self.status.as_deref().ok_or(Malformed)?);
+        let status = status.map_err(|_| Malformed)?;
+        // RFC 9113 §8.6.
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Malformed);
+        }
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        *response.version_mut() = Version::HTTP_2;
+        *response.headers_mut() = self.map;
+        Ok(response)
+    }
+
+    /// Trailers, which have no pseudo-header (RFC 9113 §8.1).
+    pub(super) fn trailers(self) -> Result<HeaderMap, Malformed> {
+        let head = self.method.is_some()
+            || self.scheme.is_some()
+            || self.authority.is_some()
+            || self.path.is_some()
+            || self.protocol.is_some()
+            || self.status.is_some();
+        if self.malformed || head { Err(Malformed) } else { Ok(self.map) }
+    }
+}
+
+fn parsed_authority(authority: &Bytes) -> Result<Authority, Malformed> {
+    Authority::from_maybe_shared(authority.clone()).map_err(|_| Malformed)
+}
+
+/// A number of decimal digits alone (RFC 9110 §8.6).
+fn number(digits: &[u8]) -> Option<u64> {
+    let decimal = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    decimal.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+}
+
+/// Writes the head of a request.
+pub(super) fn write_request(encoder: &mut Encoder, request: &Request<()>, out: &mut BytesMut) {
+    let (method, uri) = (request.method(), request.uri());
+    encoder.begin(out);
+    encoder.pseudo(Pseudo::Method, method.as_str().as_bytes(), out);
+    if *method != Method::CONNECT {
+        let scheme = uri.scheme_str().unwrap_or("http");
+        encoder.pseudo(Pseudo::Scheme, scheme.as_bytes(), out);
+    }
+    if let Some(authority) = uri.authority() {
+        encoder.pseudo(Pseudo::Authority, authority.as_str().as_bytes(), out);
+    }
+    if *method != Method::CONNECT {
+        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        encoder.pseudo(Pseudo::Path, path.as_bytes(), out);
+    }
+    write_fields(encoder, request.headers(), out);
+}
+
+/// Writes the head of a response.
+pub(super) fn write_response(encoder: &mut Encoder, response: &Response, out: &mut BytesMut) {
+    encoder.begin(out);
+    encoder.pseudo(Pseudo::Status, response.status().as_str().as_bytes(), out);
+    write_fields(encoder, response.headers(), out);
+}
+
+/// Writes trailers.
+pub(super) fn write_trailers(encoder: &mut Encoder, trailers: &HeaderMap, out: &mut BytesMut) {
+    encoder.begin(out);
+    write_fields(encoder, trailers, out);
+}
+
+fn write_fields(encoder: &mut Encoder, fields: &HeaderMap, out: &mut BytesMut) {
+    for (name, value) in fields {
+        encoder.field(name, value, out);
+    }
+}

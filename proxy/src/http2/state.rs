@@ -1,0 +1,564 @@
+//! What the task of a connection and the handles of its streams share: the streams, what is to be
+//! written, and the windows of the other side. Everything is written in the order in which it is
+//! asked for; a stream has at most one piece that waits, and those that wait take turns.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use tokio::sync::Semaphore;
+
+use super::error::{By, Error};
+use super::fields;
+use super::frame::{self, HEAD, Head, MOST_WINDOW, Reason, flag, kind};
+use super::hpack::Encoder;
+use super::settings::Theirs;
+use super::stream::{Next, Outgoing, Stream};
+use super::window::Window;
+use super::{Role, Settings};
+use crate::out::Out;
+
+/// The window of a connection, and of each stream, at the beginning (RFC 9113 §6.9.2).
+pub(super) const FIRST_WINDOW: u32 = 65_535;
+
+/// The largest number of a stream.
+pub(super) const LAST: u32 = (1 << 31) - 1;
+
+/// The PING by which a server that leaves learns that its GOAWAY has arrived.
+pub(super) const LEAVING: [u8; 8] = *b"leaving.";
+
+/// Streams that we have reset lately. What is still under way on them is passed over.
+const REMEMBERED: usize = 100;
+
+/// One connection, as its handles know it.
+#[derive(Debug)]
+pub(super) struct Shared(Mutex<State>);
+
+impl Shared {
+    pub(super) fn new(state: State) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(state)))
+    }
+
+    /// Only one thread uses a connection: the lock is free.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) role: Role,
+    pub(super) streams: HashMap<u32, Stream, foldhash::fast::RandomState>,
+    pub(super) writer: Writer,
+    /// Streams that have something to send, in turn.
+    line: VecDeque<u32>,
+    /// What all streams together may send us.
+    pub(super) window: Window,
+    stream_window: u32,
+    /// The newest stream that the other side has opened.
+    pub(super) newest: u32,
+    /// The next stream that we open.
+    next: u32,
+    /// Streams of the other side that are open.
+    pub(super) open: u32,
+    /// How many streams of ours we want at most.
+    streams_wanted: u32,
+    /// Places for them.
+    pub(super) places: Arc<Semaphore>,
+    /// Places that are to go when they come back: the other side permits fewer than it did.
+    owed: usize,
+    /// The other side was told that we leave, and may not have heard it.
+    pub(super) leaving: bool,
+    /// Nothing is opened any more, and the connection ends with its last stream.
+    pub(super) closing: bool,
+    /// Why nothing is opened any more, where the other side said so.
+    pub(super) gone: Option<Error>,
+    /// Something came since the other side was last asked for a sign of life.
+    pub(super) heard: bool,
+    forgotten: VecDeque<u32>,
+    /// Of the task that drives the connection.
+    task: Option<Waker>,
+    /// It is awake, or waits for something that will wake it.
+    pub(super) awake: bool,
+}
+
+/// What is on its way to the other side, and what that takes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) out: Out,
+    pub(super) encoder: Encoder,
+    pub(super) theirs: Theirs,
+    /// What all streams together may still send.
+    pub(super) window: i64,
+}
+
+/// What became of a stream's turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// All of it was written.
+    Done,
+    /// The rest waits for the connection.
+    Waits,
+    /// The rest waits for the window of the stream.
+    Shut,
+}
+
+impl Writer {
+    /// Writes what may be written of a stream's data, in at most so many frames, and what comes
+    /// after it.
+    fn advance(&mut self, id: u32, outgoing: &mut Outgoing, frames: usize) -> Turn {
+        for turn in 0.. {
+            if outgoing.data.is_empty() {
+                break;
+            }
+            if outgoing.window <= 0 {
+                return Turn::Shut;
+            }
+            if self.window <= 0 || self.out.is_full() || turn == frames {
+                return Turn::Waits;
+            }
+            let windows = usize::try_from(outgoing.window.min(self.window)).unwrap_or(0);
+            let length = outgoing.data.len().min(windows).min(self.theirs.frame);
+            let data = if length == outgoing.data.len() {
+                std::mem::take(&mut outgoing.data)
+            } else {
+                outgoing.data.split_to(length)
+            };
+            let last = outgoing.data.is_empty() && matches!(outgoing.next, Next::End);
+            self.data(id, data, last);
+            outgoing.window -= length as i64;
+            outgoing.moved = true;
+            outgoing.ended |= last;
+        }
+        match std::mem::take(&mut outgoing.next) {
+            Next::More => {}
+            Next::End if outgoing.ended => {}
+            Next::End => self.data(id, Bytes::new(), true),
+            Next::Trailers(trailers) => {
+                self.block(id, true, |encoder, out| {
+                    fields::write_trailers(encoder, &trailers, out);
+                });
+                outgoing.ended = true;
+                return Turn::Done;
+            }
+        }
+        Turn::Done
+    }
+
+    fn data(&mut self, id: u32, data: Bytes, last: bool) {
+        self.window -= data.len() as i64;
+        let flags = if last { flag::END_STREAM } else { 0 };
+        let head = Head { length: data.len(), kind: kind::DATA, flags, stream: id };
+        self.out.text(&head.bytes());
+        self.out.data(data);
+    }
+
+    /// Writes a block of fields, in as many frames as it takes.
+    pub(super) fn block(
+        &mut self,
+        id: u32,
+        last: bool,
+        write: impl FnOnce(&mut Encoder, &mut BytesMut),
+    ) {
+        let (encoder, most) = (&mut self.encoder, self.theirs.frame);
+        let ends = if last { flag::END_STREAM } else { 0 };
+        self.out.append(|out| {
+            let begin = out.len();
+            out.extend_from_slice(&[0; HEAD]);
+            write(encoder, out);
+            let length = out.len() - begin - HEAD;
+            let whole = length <= most;
+            let first = Head {
+                length: length.min(most),
+                kind: kind::HEADERS,
+                flags: ends | if whole { flag::END_HEADERS } else { 0 },
+                stream: id,
+            };
+            out[begin..begin + HEAD].copy_from_slice(&first.bytes());
+            if !whole {
+                let rest = out.split_off(begin + HEAD + most);
+                let pieces = rest.chunks(most).count();
+                for (number, piece) in rest.chunks(most).enumerate() {
+                    let flags = if number + 1 == pieces { flag::END_HEADERS } else { 0 };
+                    let kind = kind::CONTINUATION;
+                    let head = Head { length: piece.len(), kind, flags, stream: id };
+                    out.extend_from_slice(&head.bytes());
+                    out.extend_from_slice(piece);
+                }
+            }
+        });
+    }
+
+    /// Writes a frame whose payload is known beforehand.
+    pub(super) fn frame<const N: usize>(&mut self, kind: u8, flags: u8, id: u32, payload: [u8; N]) {
+        self.out.append(|out| frame::write(out, kind, flags, id, payload));
+    }
+
+    pub(super) fn reset(&mut self, id: u32, reason: Reason) {
+        self.frame(kind::RST_STREAM, 0, id, reason.0.to_be_bytes());
+    }
+
+    pub(super) fn goaway(&mut self, last: u32, reason: Reason) {
+        let [a, b, c, d] = last.to_be_bytes();
+        let [e, f, g, h] = reason.0.to_be_bytes();
+        self.frame(kind::GOAWAY, 0, 0, [a, b, c, d, e, f, g, h]);
+    }
+}
+
+impl State {
+    pub(super) fn new(role: Role, settings: Settings) -> Self {
+        let mut out = Out::default();
+        out.append(|out| settings.write(role, out));
+        let writer = Writer {
+            out,
+            encoder: Encoder::new(),
+            theirs: Theirs::default(),
+            window: i64::from(FIRST_WINDOW),
+        };
+        Self {
+            role,
+            streams: HashMap::default(),
+            writer,
+            line: VecDeque::new(),
+            window: Window::new(settings.window),
+            stream_window: settings.stream_window,
+            newest: 0,
+            next: 1,
+            open: 0,
+            streams_wanted: settings.streams,
+            places: Arc::new(Semaphore::new(settings.streams as usize)),
+            owed: 0,
+            leaving: false,
+            closing: false,
+            gone: None,
+            heard: false,
+            forgotten: VecDeque::new(),
+            task: None,
+            awake: true,
+        }
+    }
+
+    /// The task of the connection, which rests from here on.
+    pub(super) fn rest(&mut self, cx: &Context<'_>, awake: bool) {
+        match &mut self.task {
+            Some(task) => task.clone_from(cx.waker()),
+            None => self.task = Some(cx.waker().clone()),
+        }
+        self.awake = awake;
+    }
+
+    /// There is something to do for the task of the connection.
+    pub(super) fn stir(&mut self) {
+        if !self.awake {
+            self.awake = true;
+            if let Some(task) = &self.task {
+                task.wake_by_ref();
+            }
+        }
+    }
+
+    /// A new stream of ours, with so many handles.
+    pub(super) fn begin(&mut self, handles: u8) -> Option<(u32, Stream)> {
+        let id = self.next;
+        self.next = id.checked_add(2).filter(|next| *next < 1 << 31)?;
+        Some((id, self.stream(handles)))
+    }
+
+    pub(super) fn stream(&self, handles: u8) -> Stream {
+        Stream::new(handles, self.stream_window, self.writer.theirs.window)
+    }
+
+    /// Whether a stream of this number was ever begun.
+    pub(super) const fn was_begun(&self, id: u32) -> bool {
+        let theirs = (id % 2 == 1) == matches!(self.role, Role::Server);
+        if theirs { id <= self.newest } else { id < self.next && matches!(self.role, Role::Client) }
+    }
+
+    /// Whether we have reset this stream not long ago.
+    pub(super) fn was_reset(&self, id: u32) -> bool {
+        self.forgotten.contains(&id)
+    }
+
+    /// Has this sent on a stream that waits with nothing else.
+    pub(super) fn send(&mut self, id: u32, data: Bytes, next: Next) -> Result<(), Error> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Err(gone()) };
+        if let Some(error) = &stream.failed {
+            return Err(error.clone());
+        }
+        if !data.is_empty() {
+            stream.outgoing.data = data;
+        }
+        stream.outgoing.next = next;
+        self.offer(id);
+        self.stir();
+        Ok(())
+    }
+
+    /// Writes what there is of a stream at once, where nobody was there before; else it gets in
+    /// line.
+    pub(super) fn offer(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.outgoing.in_line || stream.outgoing.is_empty() {
+            return;
+        }
+        let frames = if self.line.is_empty() { usize::MAX } else { 0 };
+        let turn = self.writer.advance(id, &mut stream.outgoing, frames);
+        self.after(id, turn);
+    }
+
+    /// Gives those who wait their turns, until the connection takes no more.
+    pub(super) fn take_turns(&mut self) {
+        while self.writer.window > 0 && !self.writer.out.is_full() {
+            let Some(id) = self.line.pop_front() else { return };
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            if std::mem::take(&mut stream.outgoing.in_line) && !stream.outgoing.is_empty() {
+                let turn = self.writer.advance(id, &mut stream.outgoing, 1);
+                self.after(id, turn);
+            }
+        }
+    }
+
+    fn after(&mut self, id: u32, turn: Turn) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        match turn {
+            Turn::Shut => {}
+            Turn::Waits => {
+                stream.outgoing.in_line = true;
+                self.line.push_back(id);
+            }
+            Turn::Done if stream.outgoing.ended => {
+                stream.outgoing.wake();
+                // What nobody reads is not waited for either.
+                if stream.handles == 0 && !stream.incoming.ended {
+                    self.reset(id, self.unwanted());
+                } else {
+                    self.settle(id);
+                }
+            }
+            Turn::Done => stream.outgoing.wake(),
+        }
+    }
+
+    /// What is told to one whose message nobody reads to its end: a server that has answered
+    /// needs no more of it (RFC 9113 §8.1).
+    const fn unwanted(&self) -> Reason {
+        match self.role {
+            Role::Server => Reason::NO_ERROR,
+            Role::Client => Reason::CANCEL,
+        }
+    }
+
+    /// Resets a stream, because nobody wants it any more.
+    pub(super) fn reset(&mut self, id: u32, reason: Reason) {
+        self.end(id, Error::reset(reason));
+    }
+
+    /// Ends a stream that is open with a reset.
+    pub(super) fn end(&mut self, id: u32, error: Error) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.is_closed() {
+            return;
+        }
+        let reason = error.reason().unwrap_or(Reason::CANCEL);
+        stream.fail(error);
+        self.writer.reset(id, reason);
+        self.remember(id);
+        self.settle(id);
+        self.stir();
+    }
+
+    /// What still comes on this stream is to be passed over.
+    pub(super) fn remember(&mut self, id: u32) {
+        if self.forgotten.len() == REMEMBERED {
+            self.forgotten.pop_front();
+        }
+        self.forgotten.push_back(id);
+    }
+
+    /// A handle of a stream is gone.
+    pub(super) fn release(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.handles -= 1;
+        if stream.handles > 0 {
+            return;
+        }
+        match (stream.outgoing.ends(), stream.outgoing.ended, stream.incoming.ended) {
+            (false, _, _) => self.reset(id, Reason::CANCEL),
+            (true, true, false) => self.reset(id, self.unwanted()),
+            // Closed, or on its way there by itself.
+            (true, _, _) => {}
+        }
+        self.settle(id);
+    }
+
+    /// Nobody reads what comes on a stream.
+    pub(super) fn unread(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.incoming.unwanted = true;
+        let bytes = stream.incoming.data.clear();
+        self.read(0, bytes);
+    }
+
+    /// So many bytes were read of a stream, or of none that is left.
+    pub(super) fn read(&mut self, id: u32, bytes: usize) {
+        // invariant: more than the window of a connection cannot come.
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        if let Some(back) = self.window.read(bytes) {
+            self.writer.frame(kind::WINDOW_UPDATE, 0, 0, back.to_be_bytes());
+            self.stir();
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.incoming.ended {
+            return;
+        }
+        if let Some(back) = stream.incoming.window.read(bytes) {
+            self.writer.frame(kind::WINDOW_UPDATE, 0, id, back.to_be_bytes());
+            self.stir();
+        }
+    }
+
+    /// Counts a stream as open no more once it is closed, and forgets it once nobody holds it.
+    pub(super) fn settle(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if !stream.is_closed() {
+            return;
+        }
+        if !stream.over {
+            stream.over = true;
+            match stream.place.take() {
+                Some(place) if self.owed > 0 => {
+                    self.owed -= 1;
+                    place.forget();
+                }
+                Some(_) => {}
+                None => self.open -= 1,
+            }
+        }
+        if stream.handles == 0 {
+            self.streams.remove(&id);
+        }
+        if self.closing && self.is_idle() {
+            self.stir();
+        }
+    }
+
+    /// Whether no stream is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.streams.values().all(|stream| stream.over)
+    }
+
+    /// Takes up settings of the other side.
+    ///
+    /// # Errors
+    /// What the connection ends with.
+    pub(super) fn take_settings(&mut self, payload: &[u8]) -> Result<(), Reason> {
+        let before = self.writer.theirs;
+        self.writer.theirs.read(payload)?;
+        let now = self.writer.theirs;
+        if now.table != before.table {
+            self.writer.encoder.resize(now.table);
+        }
+        self.permit(self.permitted(before.streams), self.permitted(now.streams));
+        self.widen(now.window - before.window)
+    }
+
+    fn permitted(&self, theirs: Option<u32>) -> usize {
+        theirs.unwrap_or(self.streams_wanted).min(self.streams_wanted) as usize
+    }
+
+    /// How many streams of ours the other side takes, as far as we want them.
+    pub(super) fn most(&self) -> usize {
+        self.permitted(self.writer.theirs.streams)
+    }
+
+    /// The other side permits so many streams of ours.
+    fn permit(&mut self, before: usize, now: usize) {
+        if now >= before {
+            let more = now - before;
+            let paid = more.min(self.owed);
+            self.owed -= paid;
+            self.places.add_permits(more - paid);
+        } else {
+            let fewer = before - now;
+            self.owed += fewer - self.places.forget_permits(fewer);
+        }
+    }
+
+    /// The other side changed how much each stream may send.
+    fn widen(&mut self, by: i64) -> Result<(), Reason> {
+        if by == 0 {
+            return Ok(());
+        }
+        let mut waiting = Vec::new();
+        for (id, stream) in &mut self.streams {
+            stream.outgoing.window += by;
+            if stream.outgoing.window > MOST_WINDOW {
+                return Err(Reason::FLOW_CONTROL_ERROR);
+            }
+            if !stream.outgoing.is_empty() {
+                waiting.push(*id);
+            }
+        }
+        waiting.into_iter().for_each(|id| self.offer(id));
+        Ok(())
+    }
+
+    /// A server tells that it leaves: what is under way to it is served (RFC 9113 §6.8).
+    pub(super) fn leave(&mut self) {
+        if !self.leaving && !self.closing {
+            self.leaving = true;
+            self.writer.goaway(LAST, Reason::NO_ERROR);
+            self.writer.frame(kind::PING, 0, 0, LEAVING);
+            self.stir();
+        }
+    }
+
+    /// All that was sent before it heard so has come.
+    pub(super) fn leave_now(&mut self) {
+        self.leaving = false;
+        self.closing = true;
+        self.writer.goaway(self.newest, Reason::NO_ERROR);
+    }
+
+    /// The other side leaves, and begins nothing above this stream.
+    pub(super) fn told_to_go(&mut self, last: u32, error: Error) {
+        self.closing = true;
+        self.places.close();
+        if matches!(self.role, Role::Client) {
+            self.fail_above(last, &error);
+        }
+        self.gone.get_or_insert(error);
+    }
+
+    /// The connection is over: every stream that has not ended fails.
+    pub(super) fn fail(&mut self, error: &Error) {
+        self.closing = true;
+        self.places.close();
+        self.gone.get_or_insert_with(|| error.clone());
+        self.fail_above(0, error);
+    }
+
+    /// Every stream above this one fails.
+    pub(super) fn fail_above(&mut self, last: u32, error: &Error) {
+        let failing: Vec<u32> = self.streams.keys().copied().filter(|id| *id > last).collect();
+        for id in failing {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            if !stream.is_closed() {
+                stream.fail(error.clone());
+            }
+            self.settle(id);
+        }
+    }
+}
+
+/// What a handle of a stream is told that has ended.
+pub(super) const fn gone() -> Error {
+    Error::Reset { by: By::Us, reason: Reason::STREAM_CLOSED }
+}
+
+/// The trailers of a message, boxed for [`Next`].
+pub(super) fn trailers(fields: HeaderMap) -> Next {
+    Next::Trailers(Box::new(fields))
+}
