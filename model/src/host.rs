@@ -1,7 +1,7 @@
 //! Where a request wants to go: the one parser for `Host`, `:authority`, absolute-form targets
 //! and CONNECT, and the Service that a host name stands for.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
@@ -75,22 +75,6 @@ fn parse_port(text: &str) -> Result<u16, AuthorityError> {
     text.parse().ok().filter(|port| *port != 0).ok_or(AuthorityError::BadPort)
 }
 
-impl Authority {
-    /// Whether `text` is just how this is written.
-    pub fn is_written(&self, text: &str) -> bool {
-        /// What is left of a text after what was written.
-        struct Rest<'a>(&'a str);
-        impl fmt::Write for Rest<'_> {
-            fn write_str(&mut self, written: &str) -> fmt::Result {
-                self.0 = self.0.strip_prefix(written).ok_or(fmt::Error)?;
-                Ok(())
-            }
-        }
-        let mut rest = Rest(text);
-        write!(rest, "{self}").is_ok() && rest.0.is_empty()
-    }
-}
-
 impl FromStr for Host {
     type Err = AuthorityError;
 
@@ -160,25 +144,6 @@ impl From<SocketAddr> for Authority {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_one_text_is_how_an_authority_is_written() {
-        for (text, written) in [
-            ("api.shop", true),
-            ("api.shop:80", true),
-            ("10.0.0.1:80", true),
-            ("[::1]:80", true),
-            ("API.shop", false),
-            ("api.shop.", false),
-            ("api.shop:080", false),
-            ("[0::1]:80", false),
-        ] {
-            let authority: Authority = text.parse().unwrap();
-            assert_eq!(authority.is_written(text), written, "{text}");
-        }
-        let authority: Authority = "api.shop".parse().unwrap();
-        assert!(!authority.is_written("api") && !authority.is_written("api.shop:80"));
-    }
 
     #[test]
     fn good_authorities_read_back() {

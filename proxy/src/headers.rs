@@ -24,6 +24,9 @@ static HOP_BY_HOP: [HeaderName; 9] = [
 /// How often a request may go through the mesh.
 pub const MAX_HOPS: u8 = 8;
 
+/// What [`HOPS`] says of a request that goes on, by how often it has gone through the mesh before.
+const GOES_ON: [&str; MAX_HOPS as usize] = ["1", "2", "3", "4", "5", "6", "7", "8"];
+
 /// Fields that `Connection` cannot take away: framing, routing and the end-to-end trailers.
 static NOT_NOMINABLE: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TRAILER];
 
@@ -73,6 +76,14 @@ pub fn strip_reserved(headers: &mut HeaderMap) {
 pub fn hops(headers: &HeaderMap) -> u8 {
     let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
     headers.get_all(HOPS).iter().filter_map(number).max().unwrap_or(0)
+}
+
+/// What [`HOPS`] says of a request that has gone through the mesh so often, and once more now.
+pub fn one_more(hops: u8) -> HeaderValue {
+    match GOES_ON.get(usize::from(hops)) {
+        Some(text) => HeaderValue::from_static(text),
+        None => HeaderValue::from(u16::from(hops) + 1),
+    }
 }
 
 fn is_reserved(name: &str) -> bool {

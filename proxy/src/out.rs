@@ -14,6 +14,9 @@ const LARGE: usize = 4 * 1024;
 /// From this length on nothing more is taken up before what is there was written.
 const FULL: usize = 64 * 1024;
 
+/// Room for the first small pieces: what a few messages take.
+const FIRST: usize = 1024;
+
 /// Most pieces that are written at once.
 const AT_ONCE: usize = 16;
 
@@ -50,6 +53,9 @@ impl Out {
 
     /// Adds what `write` writes.
     pub(crate) fn append(&mut self, write: impl FnOnce(&mut BytesMut)) {
+        if self.tail.capacity() == 0 {
+            self.tail.reserve(FIRST);
+        }
         let before = self.tail.len();
         write(&mut self.tail);
         self.length += self.tail.len() - before;

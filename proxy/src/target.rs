@@ -1,19 +1,67 @@
 //! Whom a message is for: read from a request that comes in, written into one that goes out.
 
+use std::cell::RefCell;
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use http::header::HOST;
 use http::request::Parts;
-use http::uri::{self, PathAndQuery, Scheme};
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, Version};
 use model::code::ErrorCode;
 use model::host::Authority;
 
-use crate::body::RequestBody;
 use crate::error::ProxyError;
 
 /// Longest target of a request, in bytes.
 const MAX_TARGET: usize = 16 * 1024;
+
+/// How many texts a thread remembers what they name.
+const LATELY: usize = 16;
+
+/// Whom a request names.
+#[derive(Debug)]
+pub struct Wanted {
+    /// As it was read.
+    text: Box<str>,
+    /// What it means.
+    pub authority: Authority,
+    /// The same in one spelling: the Host, or `:authority`, as the request goes on.
+    pub host: HeaderValue,
+}
+
+impl Wanted {
+    fn new(text: &str, authority: Authority) -> Self {
+        // invariant: what was parsed as an authority is text that a header can hold.
+        let host = HeaderValue::from_str(&authority.to_string());
+        let host = host.unwrap_or_else(|_| HeaderValue::from_static(""));
+        Self { text: text.into(), authority, host }
+    }
+
+    /// What `text` names. Most requests of a workload name the same few.
+    fn read(text: &str) -> Result<Arc<Self>, ProxyError> {
+        thread_local! {
+            static SEEN: RefCell<[Option<Arc<Wanted>>; LATELY]> = const { RefCell::new([const { None }; LATELY]) };
+        }
+        // Who makes texts meet in one place only has them read again.
+        let place = FixedState::default().hash_one(text) as usize % LATELY;
+        SEEN.with_borrow_mut(|seen| {
+            if let Some(wanted) = seen[place].as_ref().filter(|wanted| *wanted.text == *text) {
+                return Ok(Arc::clone(wanted));
+            }
+            let authority = text.parse().map_err(|error| bad(format!("Host {text:?}: {error}")))?;
+            let wanted = Arc::new(Self::new(text, authority));
+            seen[place] = Some(Arc::clone(&wanted));
+            Ok(wanted)
+        })
+    }
+}
+
+fn bad(detail: String) -> ProxyError {
+    ProxyError::new(ErrorCode::BadRequest, detail)
+}
 
 /// What a request names: from an absolute-form target or `:authority`, else from its only Host
 /// (RFC 9112 §3.2.2, RFC 9113 §8.3.1). HTTP/1.0 knows no Host: there it is the address that the
@@ -21,12 +69,11 @@ const MAX_TARGET: usize = 16 * 1024;
 ///
 /// # Errors
 /// `bad_request` for none, two or a malformed one; `target_too_long`.
-pub fn read(parts: &Parts, connected_to: Option<SocketAddr>) -> Result<Authority, ProxyError> {
+pub fn read(parts: &Parts, connected_to: Option<SocketAddr>) -> Result<Arc<Wanted>, ProxyError> {
     if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET) {
         let detail = format!("the target is longer than {MAX_TARGET} bytes");
         return Err(ProxyError::new(ErrorCode::TargetTooLong, detail));
     }
-    let bad = |detail: String| ProxyError::new(ErrorCode::BadRequest, detail);
     if parts.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP) {
         return Err(bad("only http:// targets can be forwarded; use CONNECT for https".into()));
     }
@@ -35,55 +82,25 @@ pub fn read(parts: &Parts, connected_to: Option<SocketAddr>) -> Result<Authority
     if second.is_some() {
         return Err(bad("more than one Host header".into()));
     }
-    let text = match (parts.uri.authority(), host, connected_to) {
-        (Some(authority), ..) => authority.as_str(),
-        (None, Some(host), _) => host.to_str().map_err(|_| bad("the Host is not ASCII".into()))?,
-        (None, None, Some(at)) if parts.version == Version::HTTP_10 => {
-            return Ok(at.into());
+    match (parts.uri.authority(), host, connected_to) {
+        (Some(authority), ..) => Wanted::read(authority.as_str()),
+        (None, Some(host), _) => {
+            Wanted::read(host.to_str().map_err(|_| bad("the Host is not ASCII".into()))?)
         }
-        (None, None, _) => return Err(bad("no Host header".into())),
-    };
-    text.parse().map_err(|error| bad(format!("Host {text:?}: {error}")))
-}
-
-/// The Host, or `:authority`, of the request of `parts` as it goes on: what was understood, in one
-/// spelling.
-pub fn host(parts: &Parts, wanted: &Authority) -> HeaderValue {
-    if let Some(host) = parts.headers.get(HOST).filter(|_| parts.uri.authority().is_none())
-        && host.to_str().is_ok_and(|text| wanted.is_written(text))
-    {
-        return host.clone();
+        (None, None, Some(at)) if parts.version == Version::HTTP_10 => {
+            Ok(Arc::new(Wanted::new("", at.into())))
+        }
+        (None, None, _) => Err(bad("no Host header".into())),
     }
-    // invariant: what was parsed as an authority is text that a header can hold.
-    HeaderValue::from_str(&wanted.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// Addresses a request: in its target for HTTP/2, in origin-form with a Host for HTTP/1.1.
-///
-/// # Errors
-/// `bad_request` when target and host make no URI.
-pub fn write(
-    request: &mut Request<RequestBody>,
-    uri: &Uri,
-    host: &HeaderValue,
-    http2: bool,
-) -> Result<(), ProxyError> {
+/// Addresses a request: the path is its target, and its Host whom it is for, which HTTP/2 sends as
+/// `:authority`.
+pub fn write<B>(request: &mut Request<B>, uri: &Uri, host: &HeaderValue) {
     let path = || PathAndQuery::from_static("/");
-    let mut target = uri::Parts::default();
-    target.path_and_query = Some(uri.path_and_query().cloned().unwrap_or_else(path));
-    let bad = |error: String| ProxyError::new(ErrorCode::BadRequest, error);
-    if http2 {
-        request.headers_mut().remove(HOST);
-        *request.version_mut() = Version::HTTP_2;
-        target.scheme = Some(Scheme::HTTP);
-        let authority = uri::Authority::try_from(host.as_bytes());
-        target.authority = Some(authority.map_err(|error| bad(error.to_string()))?);
-    } else {
-        request.headers_mut().insert(HOST, host.clone());
-        *request.version_mut() = Version::HTTP_11;
-    }
-    *request.uri_mut() = Uri::from_parts(target).map_err(|error| bad(error.to_string()))?;
-    Ok(())
+    let path = uri.path_and_query().cloned().unwrap_or_else(path);
+    *request.uri_mut() = Uri::from(path);
+    request.headers_mut().insert(HOST, host.clone());
 }
 
 #[cfg(test)]
@@ -97,7 +114,7 @@ mod tests {
             request = request.header(HOST, *host);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        read(&parts, None).map(|found| found.to_string()).map_err(|error| error.code)
+        read(&parts, None).map(|found| found.authority.to_string()).map_err(|error| error.code)
     }
 
     #[test]
@@ -126,12 +143,23 @@ mod tests {
         let of = |version, connected_to: Option<&str>| {
             let request = Request::get("/a").version(version).body(()).unwrap();
             let connected_to = connected_to.map(|address| address.parse().unwrap());
-            read(&request.into_parts().0, connected_to).map(|found| found.to_string())
+            read(&request.into_parts().0, connected_to).map(|found| found.authority.to_string())
         };
         let at = Some("10.0.0.7:8080");
         assert_eq!(of(Version::HTTP_10, at).unwrap(), "10.0.0.7:8080");
         assert!(of(Version::HTTP_10, None).is_err());
         assert!(of(Version::HTTP_11, at).is_err());
+    }
+
+    #[test]
+    fn what_was_read_lately_is_read_no_differently() {
+        for _ in 0..3 {
+            for number in 0..2 * LATELY {
+                let read = of("/a", &[&format!("API{number}.shop.:80")]);
+                assert_eq!(read, Ok(format!("api{number}.shop:80")));
+                assert_eq!(of("/a", &["a b"]), Err(ErrorCode::BadRequest));
+            }
+        }
     }
 
     #[test]

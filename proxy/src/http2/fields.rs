@@ -1,6 +1,7 @@
 //! Heads of messages and their trailers (RFC 9113 §8): out of the fields of a block, and into one.
 
 use bytes::{Bytes, BytesMut};
+use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 
@@ -106,7 +107,7 @@ impl Fields {
     }
 
     /// The head of a request (RFC 9113 §8.3.1, RFC 8441 §4).
-    pub(super) fn request(self) -> Result<Request<()>, Malformed> {
+    pub(super) fn request(mut self) -> Result<Request<()>, Malformed> {
         if self.malformed || self.status.is_some() {
             return Err(Malformed);
         }
@@ -116,8 +117,12 @@ impl Fields {
         if self.protocol.is_some() && !connect {
             return Err(Malformed);
         }
-        let tunnel = connect && self.protocol.is_none();
-        let uri = if tunnel { self.authority_form()? } else { self.uri(connect)? };
+        let uri = match (connect, self.protocol.is_some()) {
+            (true, false) => self.authority_form()?,
+            (true, true) => self.uri(true)?,
+            (false, _) if self.name_host() => Uri::from(self.target()?),
+            (false, _) => self.uri(false)?,
+        };
         let mut request = Request::new(());
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -136,18 +141,36 @@ impl Fields {
         }
     }
 
+    /// Has the Host say what `:authority` does, where that is how to say it in HTTP/1.1 too: most
+    /// requests have no other, and their target is a path like any.
+    fn name_host(&mut self) -> bool {
+        if self.scheme.as_deref() != Some(b"http") || self.map.contains_key(HOST) {
+            return false;
+        }
+        let Some(authority) = self.authority.take() else { return false };
+        // invariant: what comes out of a block is what a value can hold.
+        let host = HeaderValue::from_maybe_shared(authority);
+        self.map.insert(HOST, host.unwrap_or_else(|_| HeaderValue::from_static("")));
+        true
+    }
+
+    /// The path (RFC 9113 §8.3.1).
+    fn target(&self) -> Result<PathAndQuery, Malformed> {
+        let path = self.path.clone().ok_or(Malformed)?;
+        if !path.starts_with(b"/") && &*path != b"*" {
+            return Err(Malformed);
+        }
+        PathAndQuery::from_maybe_shared(path).map_err(|_| Malformed)
+    }
+
     fn uri(&self, needs_authority: bool) -> Result<Uri, Malformed> {
         let scheme = match self.scheme.as_deref().ok_or(Malformed)? {
             b"http" => Scheme::HTTP,
             b"https" => Scheme::HTTPS,
             other => Scheme::try_from(other).map_err(|_| Malformed)?,
         };
-        let path = self.path.clone().ok_or(Malformed)?;
-        if !path.starts_with(b"/") && &*path != b"*" {
-            return Err(Malformed);
-        }
         let mut uri = http::uri::Parts::default();
-        uri.path_and_query = Some(PathAndQuery::from_maybe_shared(path).map_err(|_| Malformed)?);
+        uri.path_and_query = Some(self.target()?);
         if let Some(authority) = &self.authority {
             uri.authority = Some(parsed_authority(authority)?);
             // A URI has no scheme without an authority.
@@ -203,23 +226,26 @@ fn number(digits: &[u8]) -> Option<u64> {
     decimal.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
 }
 
-/// Writes the head of a request.
-pub(super) fn write_request(encoder: &mut Encoder, request: &Request<()>, out: &mut BytesMut) {
-    let (method, uri) = (request.method(), request.uri());
+/// Writes the head of a request. Whom it is for is in its target or else in its Host.
+pub(super) fn write_request<B>(encoder: &mut Encoder, request: &Request<B>, out: &mut BytesMut) {
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
     encoder.begin(out);
     encoder.pseudo(Pseudo::Method, method.as_str().as_bytes(), out);
     if *method != Method::CONNECT {
         let scheme = uri.scheme_str().unwrap_or("http");
         encoder.pseudo(Pseudo::Scheme, scheme.as_bytes(), out);
     }
-    if let Some(authority) = uri.authority() {
-        encoder.pseudo(Pseudo::Authority, authority.as_str().as_bytes(), out);
+    let named = uri.authority().map(|authority| authority.as_str().as_bytes());
+    if let Some(authority) = named.or_else(|| Some(headers.get(HOST)?.as_bytes())) {
+        encoder.pseudo(Pseudo::Authority, authority, out);
     }
     if *method != Method::CONNECT {
         let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
         encoder.pseudo(Pseudo::Path, path.as_bytes(), out);
     }
-    write_fields(encoder, request.headers(), out);
+    for (name, value) in headers.iter().filter(|(name, _)| *name != HOST) {
+        encoder.field(name, value, out);
+    }
 }
 
 /// Writes the head of a response.

@@ -72,9 +72,9 @@ impl Opening {
     ///
     /// # Errors
     /// That the connection takes none any more.
-    pub(crate) fn send(
+    pub(crate) fn send<B>(
         self,
-        request: &Request<()>,
+        request: &Request<B>,
         last: bool,
     ) -> Result<(Answer, SendStream), Error> {
         let mut guard = self.shared.lock();

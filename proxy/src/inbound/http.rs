@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body as _;
@@ -68,13 +67,12 @@ async fn forward(
     } else {
         RequestBody::Stream(Box::new(Upload::new(body, &parts)))
     };
-    let host = target::host(&parts, &wanted);
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.headers_mut() = parts.headers;
     clean(request.headers_mut(), caller);
     worker.mesh.tracing.inject(&exchange.span, request.headers_mut());
-    target::write(&mut request, &parts.uri, &host, target.http2)?;
+    target::write(&mut request, &parts.uri, &wanted.host);
 
     let peer = if target.http2 {
         Peer::Http2(application.address)
@@ -141,7 +139,6 @@ fn clean(fields: &mut HeaderMap, caller: &Caller) {
     let hops = headers::hops(fields);
     headers::strip_hop_by_hop(fields);
     headers::strip_reserved(fields);
-    fields.remove(HOST);
     if let Some(peer) = caller.peer()
         && let Ok(peer) = HeaderValue::from_str(peer.as_str())
     {

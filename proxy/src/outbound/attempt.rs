@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use model::balance;
 use model::budget::RetryBudget;
 use model::code::{ErrorCode, Fault};
 use model::endpoint::{Endpoint, EndpointKey};
 use model::headers as names;
-use model::host::Authority;
 use model::outlier;
 use model::retry::{self, Decision, Outcome};
 use model::route::{Retry, Timeouts};
@@ -26,7 +25,7 @@ use crate::headers;
 use crate::mesh::Mesh;
 use crate::received::Received;
 use crate::replay::Replay;
-use crate::target;
+use crate::target::{self, Wanted};
 use crate::telemetry::trace;
 use crate::upload::Upload;
 use crate::upstream::pool::Peer;
@@ -48,13 +47,11 @@ pub struct Forward<'a> {
     pub retry: Option<&'a Retry>,
 }
 
-/// A request in the shape in which each attempt takes a copy.
+/// A request as each attempt sends it.
 #[derive(Debug)]
 pub struct Outgoing {
-    method: Method,
-    uri: Uri,
-    host: HeaderValue,
-    headers: HeaderMap,
+    /// Its head; the body is the attempt's.
+    request: Request<RequestBody>,
     /// How often the request has gone through the mesh.
     hops: u8,
     /// What the client spoke, and the application will be spoken to in.
@@ -64,19 +61,13 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// The request of `parts` for `wanted`, which has gone through the mesh `hops` times.
-    pub fn new(
-        parts: Parts,
-        hops: u8,
-        wanted: &Authority,
-        body: Option<Upload>,
-        mesh: &Mesh,
-    ) -> Self {
-        let host = target::host(&parts, wanted);
+    pub fn new(parts: Parts, hops: u8, wanted: &Wanted, body: Option<Upload>, mesh: &Mesh) -> Self {
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = parts.method;
+        *request.headers_mut() = parts.headers;
+        target::write(&mut request, &parts.uri, &wanted.host);
         Self {
-            method: parts.method,
-            uri: parts.uri,
-            host,
-            headers: parts.headers,
+            request,
             hops,
             http2: parts.version == Version::HTTP_2,
             body: body.map(|body| Replay::new(body, Arc::clone(&mesh.replay_bytes))),
@@ -86,12 +77,32 @@ impl Outgoing {
 
 impl Outgoing {
     /// The request for an application that is spoken to directly, in HTTP/1.1.
-    pub(super) fn http1_request(&self) -> Result<Request<RequestBody>, ProxyError> {
+    pub(super) fn http1_request(&self) -> Request<RequestBody> {
         let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = self.method.clone();
-        *request.headers_mut() = self.headers.clone();
-        target::write(&mut request, &self.uri, &self.host, false)?;
-        Ok(request)
+        *request.method_mut() = self.request.method().clone();
+        *request.uri_mut() = self.request.uri().clone();
+        *request.headers_mut() = self.request.headers().clone();
+        request
+    }
+
+    /// Makes it the request for this endpoint.
+    fn prepare(&mut self, endpoint: &Endpoint) {
+        *self.request.body_mut() = match &self.body {
+            None => RequestBody::Empty,
+            Some(replay) => RequestBody::Replayed(replay.attempt()),
+        };
+        let fields = self.request.headers_mut();
+        if endpoint.key.is_pillion() {
+            fields.insert(names::PORT, HeaderValue::from(endpoint.key.target));
+            let spoken = if self.http2 { "h2" } else { "http/1.1" };
+            fields.insert(names::PROTOCOL, HeaderValue::from_static(spoken));
+            fields.insert(names::HOPS, headers::one_more(self.hops));
+        } else {
+            // What only a sidecar is told, another attempt may have added.
+            for name in [names::PORT, names::PROTOCOL, names::HOPS] {
+                fields.remove(name);
+            }
+        }
     }
 }
 
@@ -103,7 +114,7 @@ pub async fn send(
     worker: &Worker,
     exchange: &mut Exchange,
     forward: &Forward<'_>,
-    outgoing: &Outgoing,
+    outgoing: &mut Outgoing,
 ) -> Result<Response<Body>, ProxyError> {
     let deadline = forward.timeouts.request.map(|limit| exchange.started() + limit);
     let mut tried: Vec<&EndpointKey> = Vec::new();
@@ -111,7 +122,7 @@ pub async fn send(
         let endpoint = pick(forward, &tried)?;
         tried.push(&endpoint.key);
         exchange.attempts += 1;
-        let attempt = Attempt { worker, forward, outgoing, endpoint };
+        let mut attempt = Attempt { worker, forward, outgoing: &mut *outgoing, endpoint };
         let span = attempt.span(exchange);
         let result = attempt.run(exchange, &span, deadline).await;
         let outcome = outcome(&result);
@@ -148,7 +159,7 @@ fn again(
 ) -> Option<(String, Duration)> {
     let decision = retry::decide(
         forward.retry,
-        &outgoing.method,
+        outgoing.request.method(),
         outcome,
         exchange.attempts,
         &mut rand::rng(),
@@ -195,7 +206,7 @@ fn reported(headers: &HeaderMap) -> Option<ErrorCode> {
 struct Attempt<'a> {
     worker: &'a Worker,
     forward: &'a Forward<'a>,
-    outgoing: &'a Outgoing,
+    outgoing: &'a mut Outgoing,
     endpoint: &'a Arc<Endpoint>,
 }
 
@@ -203,7 +214,7 @@ impl Attempt<'_> {
     fn span(&self, exchange: &Exchange) -> Span {
         self.worker.mesh.tracing.attempt(
             &exchange.span,
-            &self.outgoing.method,
+            self.outgoing.request.method(),
             exchange.attempts,
             self.endpoint.target_address(),
         )
@@ -211,7 +222,7 @@ impl Attempt<'_> {
 
     /// Sends the request to the endpoint, within its time.
     async fn run(
-        &self,
+        &mut self,
         exchange: &mut Exchange,
         span: &Span,
         deadline: Option<Instant>,
@@ -240,12 +251,14 @@ impl Attempt<'_> {
         }
     }
 
-    async fn send(&self, span: &Span) -> Result<Response<Body>, ProxyError> {
+    async fn send(&mut self, span: &Span) -> Result<Response<Body>, ProxyError> {
         let mut load = LoadGuard::begin(self.endpoint);
         let peer = Peer::of(self.endpoint, self.outgoing.http2);
-        let mut request = self.request(span)?;
-        let (response, stream) =
-            self.worker.pool.send(&peer, &mut request).await.map_err(|error| self.blame(error))?;
+        self.outgoing.prepare(self.endpoint);
+        let request = &mut self.outgoing.request;
+        self.worker.mesh.tracing.inject(span, request.headers_mut());
+        let sent = self.worker.pool.send(&peer, request).await;
+        let (response, stream) = sent.map_err(|error| self.blame(error))?;
         if response.status().as_u16() < 500 {
             load.answered();
         }
@@ -259,29 +272,6 @@ impl Attempt<'_> {
             Some(code) => ProxyError { code, ..error },
             None => error,
         }
-    }
-
-    /// The copy of the request for this endpoint.
-    fn request(&self, span: &Span) -> Result<Request<RequestBody>, ProxyError> {
-        let body = match &self.outgoing.body {
-            None => RequestBody::Empty,
-            Some(replay) => RequestBody::Replayed(replay.attempt()),
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.outgoing.method.clone();
-        *request.headers_mut() = self.outgoing.headers.clone();
-        self.worker.mesh.tracing.inject(span, request.headers_mut());
-        let meshed = self.endpoint.key.is_pillion();
-        if meshed {
-            let headers = request.headers_mut();
-            headers.insert(names::PORT, HeaderValue::from(self.endpoint.key.target));
-            let spoken = if self.outgoing.http2 { "h2" } else { "http/1.1" };
-            headers.insert(names::PROTOCOL, HeaderValue::from_static(spoken));
-            headers.insert(names::HOPS, HeaderValue::from(u16::from(self.outgoing.hops) + 1));
-        }
-        let http2 = meshed || self.outgoing.http2;
-        target::write(&mut request, &self.outgoing.uri, &self.outgoing.host, http2)?;
-        Ok(request)
     }
 
     /// Tells the span, and the endpoint's health, how the attempt went.

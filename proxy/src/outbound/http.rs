@@ -53,7 +53,7 @@ async fn forward(
     let (mut parts, body) = std::mem::take(request).into_parts();
     edge::request(&parts)?;
     let wanted = target::read(&parts, via.original())?;
-    let destination = via.find(&worker.mesh, &wanted).await?;
+    let destination = via.find(&worker.mesh, &wanted.authority).await?;
     exchange.service = Some(destination.label());
 
     let hops = headers::hops(&parts.headers);
@@ -70,12 +70,12 @@ async fn forward(
     limit.inspect(|limit| forward.timeouts.shorten(*limit));
 
     let body = (!body.is_end_stream()).then(|| Upload::new(body, &parts));
-    let outgoing = Outgoing::new(parts, hops, &wanted, body, &worker.mesh);
+    let mut outgoing = Outgoing::new(parts, hops, &wanted, body, &worker.mesh);
     let response = match upgrade {
         Some(upgrade) => {
             Box::pin(upgrade::send(worker, exchange, &forward, upgrade, &outgoing)).await
         }
-        None => attempt::send(worker, exchange, &forward, &outgoing).await,
+        None => attempt::send(worker, exchange, &forward, &mut outgoing).await,
     };
     match limit {
         Some(limit) => Ok(response?.map(|body| body.until(exchange.started() + limit))),

@@ -103,7 +103,8 @@ where
                 None => return Ok(()),
                 Some((request, respond)) => {
                     let (request, open) = open(request, limits);
-                    tokio::spawn(answer(handle(request), respond, open));
+                    // Boxed, for a task is copied more than once on its way to its place and out of it.
+                    tokio::spawn(Box::pin(answer(handle(request), respond, open)));
                     if !std::mem::replace(&mut asked, true) {
                         first.notify_one();
                     }

@@ -60,16 +60,14 @@ pub(super) async fn send(
     request: &mut Request<RequestBody>,
 ) -> Result<(Response<Received>, StreamGuard), ProxyError> {
     let (place, opening) = ready(pool, peer).await?;
-    let (head, body) = std::mem::take(request).into_parts();
-    let ended = body.is_end_stream();
+    let ended = request.body().is_end_stream();
     let failed = |error: http2::Error, code| ProxyError::new(code, format!("{peer}: {error}"));
-    let (response, stream) = opening
-        .send(&Request::from_parts(head, ()), ended)
-        .map_err(|error| failed(error, ErrorCode::UpstreamRefused))?;
+    let (response, stream) =
+        opening.send(request, ended).map_err(|error| failed(error, ErrorCode::UpstreamRefused))?;
     let response = if ended {
         response.await
     } else {
-        let sending = Sending::new(stream, body, READER_TIMEOUT);
+        let sending = Sending::new(stream, std::mem::take(request.body_mut()), READER_TIMEOUT);
         answered(response, sending)
             .await
             .map_err(|error| ProxyError::new(error.code(), format!("{peer}: {error}")))?

@@ -176,11 +176,10 @@ pub(super) async fn acquire<S: Sender>(
     loop {
         let opening = {
             let mut peers = lock(S::peers(pool));
-            if !peers.contains_key(peer) {
-                peers.insert(peer.clone(), Connections::default());
-            }
-            // invariant: inserted above if it was not there.
-            let Some(connections) = peers.get_mut(peer) else { continue };
+            let connections = match peers.get_mut(peer) {
+                Some(connections) => connections,
+                None => peers.entry(peer.clone()).or_default(),
+            };
             if let Some(place) = connections.least_busy(Instant::now(), peer)? {
                 return Ok(place);
             }
