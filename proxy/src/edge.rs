@@ -77,8 +77,7 @@ fn is_target(method: &Method, uri: &Uri) -> bool {
 pub fn trailers(fields: &mut HeaderMap) -> bool {
     let size: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let fits = fields.len() <= MAX_TRAILERS && size <= MAX_TRAILERS_SIZE;
-    headers::strip_hop_by_hop(fields);
-    headers::strip_reserved(fields);
+    headers::strip(fields);
     for name in &NO_TRAILERS {
         fields.remove(name);
     }

@@ -1,25 +1,9 @@
 //! What is done to headers at the border: hop-by-hop fields end here, and nobody but a sidecar
 //! writes Pillion's own.
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER};
 use http::{HeaderMap, HeaderValue};
-use model::headers::{HOPS, RESERVED};
-
-/// Fields that end at each hop whether `Connection` names them or not (RFC 9110 §7.6.1).
-static HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    EXPECT,
-];
+use model::headers::{ERROR, HOPS, RESERVED};
 
 /// How often a request may go through the mesh.
 pub const MAX_HOPS: u8 = 8;
@@ -30,15 +14,88 @@ const GOES_ON: [&str; MAX_HOPS as usize] = ["1", "2", "3", "4", "5", "6", "7", "
 /// Fields that `Connection` cannot take away: framing, routing and the end-to-end trailers.
 static NOT_NOMINABLE: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TRAILER];
 
-/// Removes what belongs to the connection that a message came on (RFC 9110 §7.6.1).
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    for name in nominated(headers) {
-        if !NOT_NOMINABLE.contains(&name) && !RESERVED.contains(&name) {
-            headers.remove(name);
+/// What becomes of a field at the border.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It goes on.
+    Passes,
+    /// It ends here, and what it names too (RFC 9110 §7.6.1).
+    Nominates,
+    /// It ends here whether `Connection` names it or not.
+    HopByHop,
+    /// One value of it goes on.
+    Te,
+    /// Only a sidecar may write it.
+    Reserved,
+}
+
+impl Fate {
+    fn of(name: &str) -> Self {
+        // Most names are told by their first letter.
+        match name {
+            "connection" => Self::Nominates,
+            "keep-alive"
+            | "proxy-connection"
+            | "http2-settings"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect" => Self::HopByHop,
+            "te" => Self::Te,
+            _ if name.starts_with(['x', 'l']) && is_reserved(name) => Self::Reserved,
+            _ => Self::Passes,
         }
     }
-    remove_all(headers, |name| HOP_BY_HOP.contains(name));
-    // `te: trailers` is the one value that HTTP/2 allows, and gRPC needs it (RFC 9113 §8.2.2).
+}
+
+/// What fields said that only a sidecar writes.
+#[derive(Debug, Default)]
+pub struct Ours {
+    /// How often the request has gone through the mesh.
+    pub hops: u8,
+    /// What the sidecar says that answers.
+    pub error: Option<HeaderValue>,
+}
+
+/// Removes what ends at the border: what belongs to the connection that a message came on, and the
+/// headers that only a sidecar may write. Most messages have little of that: one look at each name
+/// is all that it costs.
+pub fn strip(headers: &mut HeaderMap) -> Ours {
+    let mut ours = Ours::default();
+    let [mut nominates, mut hop_by_hop, mut te, mut reserved] = [false; 4];
+    for name in headers.keys() {
+        match Fate::of(name.as_str()) {
+            Fate::Passes => {}
+            Fate::Nominates => nominates = true,
+            Fate::HopByHop => hop_by_hop = true,
+            Fate::Te => te = true,
+            Fate::Reserved => reserved = true,
+        }
+    }
+    if reserved {
+        ours = Ours { hops: hops(headers), error: headers.remove(ERROR) };
+        remove_all(headers, Fate::Reserved);
+    }
+    if nominates {
+        for name in nominated(headers) {
+            if !NOT_NOMINABLE.contains(&name) {
+                headers.remove(name);
+            }
+        }
+        headers.remove(CONNECTION);
+    }
+    if hop_by_hop {
+        remove_all(headers, Fate::HopByHop);
+    }
+    if te {
+        strip_te(headers);
+    }
+    ours
+}
+
+/// `te: trailers` is the one value that HTTP/2 allows, and gRPC needs it (RFC 9113 §8.2.2).
+fn strip_te(headers: &mut HeaderMap) {
     let Some(te) = headers.get(TE) else { return };
     if names_trailers(te) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -52,28 +109,19 @@ fn names_trailers(te: &HeaderValue) -> bool {
         .is_ok_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
 }
 
-/// Most messages have none of the fields that go: one look at each name is all that costs.
-fn remove_all(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
-    if headers.keys().any(&goes) {
-        let going: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
-        for name in going {
-            headers.remove(name);
-        }
+fn remove_all(headers: &mut HeaderMap, fate: Fate) {
+    let goes = |name: &&HeaderName| Fate::of(name.as_str()) == fate;
+    let going: Vec<HeaderName> = headers.keys().filter(goes).cloned().collect();
+    for name in going {
+        headers.remove(name);
     }
 }
 
 /// What the names of Pillion's own headers begin with, those to come included.
 const OURS: &str = "x-pillion-";
 
-/// Removes the headers that only a sidecar may write, in any spelling an application might take
-/// for them: CGI and what came after it tell no `-` from a `_` (RFC 3875 §4.1.18), and some
-/// servers none from any other character (`x.pillion.peer`).
-pub fn strip_reserved(headers: &mut HeaderMap) {
-    remove_all(headers, |name| is_reserved(name.as_str()));
-}
-
 /// How often a request has gone through the mesh, as its [`HOPS`] say; 0 where they say nothing.
-pub fn hops(headers: &HeaderMap) -> u8 {
+fn hops(headers: &HeaderMap) -> u8 {
     let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
     headers.get_all(HOPS).iter().filter_map(number).max().unwrap_or(0)
 }
@@ -86,11 +134,10 @@ pub fn one_more(hops: u8) -> HeaderValue {
     }
 }
 
+/// Whether only a sidecar may write a header, in any spelling that an application might take for
+/// it: CGI and what came after it tell no `-` from a `_` (RFC 3875 §4.1.18), and some servers none
+/// from any other character (`x.pillion.peer`).
 fn is_reserved(name: &str) -> bool {
-    // Most names are told by their first letter.
-    if !name.starts_with(['x', 'l']) {
-        return false;
-    }
     let is_other = |reserved: &HeaderName| {
         name.len() == reserved.as_str().len() && begins_alike(name, reserved.as_str())
     };
@@ -165,15 +212,22 @@ mod tests {
             ("te", "gzip, trailers"),
             ("x-kept", "1"),
         ]);
-        strip_hop_by_hop(&mut map);
+        strip(&mut map);
         assert_eq!(names(&map), ["content-length", "host", "te", "x-kept"]);
         assert_eq!(map["te"], "trailers");
     }
 
     #[test]
+    fn what_a_sidecar_says_is_heard_though_connection_names_it() {
+        let mut map = headers(&[("connection", "x-pillion-error"), ("x-pillion-error", "a")]);
+        assert_eq!(strip(&mut map).error.unwrap(), "a");
+        assert!(map.is_empty());
+    }
+
+    #[test]
     fn te_without_trailers_goes() {
         let mut map = headers(&[("te", "gzip")]);
-        strip_hop_by_hop(&mut map);
+        strip(&mut map);
         assert!(map.is_empty());
     }
 
@@ -193,7 +247,7 @@ mod tests {
             ("xapillion-peer", "kept"),
         ]);
         map.append("x-pillion-peer", HeaderValue::from_static("spiffe://c/d"));
-        strip_reserved(&mut map);
+        strip(&mut map);
         assert_eq!(names(&map), ["l5d-client-identity", "x-forwarded-for", "xapillion-peer"]);
     }
 
@@ -209,7 +263,7 @@ mod tests {
         ];
         for (values, expected) in cases {
             let fields: Vec<_> = values.iter().map(|value| ("x-pillion-hops", *value)).collect();
-            assert_eq!(hops(&headers(&fields)), expected, "{values:?}");
+            assert_eq!(strip(&mut headers(&fields)).hops, expected, "{values:?}");
         }
     }
 

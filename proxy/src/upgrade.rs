@@ -100,8 +100,7 @@ impl Upgrade {
     ) -> Response<Body> {
         let switched = response.headers().get(UPGRADE).cloned().unwrap_or(self.protocol);
         let (mut parts, ()) = response.into_parts();
-        headers::strip_hop_by_hop(&mut parts.headers);
-        headers::strip_reserved(&mut parts.headers);
+        headers::strip(&mut parts.headers);
         match self.client {
             Switch::Http1(_) => {
                 parts.headers.insert(CONNECTION, ASKED);

@@ -22,6 +22,9 @@ impl Protocol {
     }
 }
 
+/// Fields that there is room for at once; more are rare.
+const ORDINARY: usize = 12;
+
 /// A block that unpacks to more than this is none that anybody needs.
 const BOMB: usize = 8 * MAX_HEAD;
 
@@ -88,6 +91,9 @@ impl Fields {
             }
             _ => true,
         };
+        if self.map.is_empty() {
+            self.map.reserve(ORDINARY);
+        }
         // invariant: MAX_HEAD bounds how many there are, well below what a map can hold.
         self.map.append(name, value);
         good

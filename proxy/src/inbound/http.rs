@@ -136,9 +136,7 @@ impl Target {
 
 /// Leaves only what the application may see, and tells it who calls.
 fn clean(fields: &mut HeaderMap, caller: &Caller) {
-    let hops = headers::hops(fields);
-    headers::strip_hop_by_hop(fields);
-    headers::strip_reserved(fields);
+    let hops = headers::strip(fields).hops;
     if let Some(peer) = caller.peer()
         && let Ok(peer) = HeaderValue::from_str(peer.as_str())
     {
@@ -150,8 +148,7 @@ fn clean(fields: &mut HeaderMap, caller: &Caller) {
 /// The application's response as the caller gets it.
 fn received(response: Response<Received>, lease: Lease) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    headers::strip_hop_by_hop(&mut parts.headers);
-    headers::strip_reserved(&mut parts.headers);
+    headers::strip(&mut parts.headers);
     parts.version = Version::HTTP_11;
     Response::from_parts(parts, Body::stream(body, lease))
 }

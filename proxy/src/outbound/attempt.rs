@@ -302,11 +302,9 @@ pub(super) fn received(
     lease: Lease,
 ) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
-    headers::strip_hop_by_hop(&mut parts.headers);
+    let ours = headers::strip(&mut parts.headers);
     // Only a sidecar may report an error of the mesh's.
-    let reported = parts.headers.remove(names::ERROR);
-    headers::strip_reserved(&mut parts.headers);
-    if let Some(reported) = reported.filter(|_| endpoint.key.is_pillion()) {
+    if let Some(reported) = ours.error.filter(|_| endpoint.key.is_pillion()) {
         parts.headers.insert(names::ERROR, reported);
     }
     parts.version = Version::HTTP_11;

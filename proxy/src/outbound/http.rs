@@ -56,13 +56,11 @@ async fn forward(
     let destination = via.find(&worker.mesh, &wanted.authority).await?;
     exchange.service = Some(destination.label());
 
-    let hops = headers::hops(&parts.headers);
+    let hops = headers::strip(&mut parts.headers).hops;
     if hops >= MAX_HOPS {
         let detail = format!("it has gone through the mesh {hops} times");
         return Err(ProxyError::new(ErrorCode::LoopDetected, detail));
     }
-    headers::strip_hop_by_hop(&mut parts.headers);
-    headers::strip_reserved(&mut parts.headers);
 
     let mut forward = way(&destination, exchange, &parts)?;
     forward.budget.deposit(exchange.started());
