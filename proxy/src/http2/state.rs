@@ -50,7 +50,8 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) role: Role,
-    pub(super) streams: HashMap<u32, Stream, foldhash::fast::RandomState>,
+    /// Boxed, for a connection that rests keeps the room for a few.
+    pub(super) streams: HashMap<u32, Box<Stream>, foldhash::fast::RandomState>,
     pub(super) writer: Writer,
     /// Streams that have something to send, in turn.
     line: VecDeque<u32>,
@@ -260,14 +261,14 @@ impl State {
     }
 
     /// A new stream of ours, with so many handles.
-    pub(super) fn begin(&mut self, handles: u8) -> Option<(u32, Stream)> {
+    pub(super) fn begin(&mut self, handles: u8) -> Option<(u32, Box<Stream>)> {
         let id = self.next;
         self.next = id.checked_add(2).filter(|next| *next < 1 << 31)?;
         Some((id, self.stream(handles)))
     }
 
-    pub(super) fn stream(&self, handles: u8) -> Stream {
-        Stream::new(handles, self.stream_window, self.writer.theirs.window)
+    pub(super) fn stream(&self, handles: u8) -> Box<Stream> {
+        Box::new(Stream::new(handles, self.stream_window, self.writer.theirs.window))
     }
 
     /// Whether a stream of this number was ever begun.

@@ -52,12 +52,13 @@ async fn send(stream: &mut SendStream, data: &[u8], piece: usize, last: bool) ->
     poll_fn(|cx| stream.poll_ready(cx)).await
 }
 
-/// Answers with what was sent, and with the trailers.
+/// Answers with the fields, the body and the trailers that were sent.
 async fn echo(request: Request<RecvStream>, mut send_stream: SendStream) -> Result<(), Error> {
     let (parts, mut body) = request.into_parts();
     let mut response = Response::new(());
     *response.headers_mut() = parts.headers;
-    response.headers_mut().remove("content-length");
+    // What `:authority` said.
+    assert_eq!(response.headers_mut().remove("host").unwrap(), "api");
     let (data, trailers) = all(&mut body).await?;
     let over = data.is_empty() && trailers.is_none();
     send_stream.respond(&response, over)?;
