@@ -1,5 +1,5 @@
-//! What a message must be before anything is done with it, beyond what [`crate::http1`] and h2 have
-//! judged already. Ambiguous messages end here; none is repaired.
+//! What a message must be before anything is done with it, beyond what [`crate::http1`] and
+//! [`crate::http2`] have judged already. Ambiguous messages end here; none is repaired.
 
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, COOKIE, HOST,

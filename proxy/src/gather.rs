@@ -1,6 +1,5 @@
 //! Small pieces of a body, joined. On a shared connection each piece is a frame with a cost of its
-//! own, which a window does not count: a megabyte in pieces of one byte would hold a hundred, and
-//! h2 would rather end the connection, with all that others have on it.
+//! own, which a window does not count: a megabyte in pieces of one byte would be ten on the wire.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -52,54 +52,30 @@ fn shapes() -> Vec<Case> {
         ends("4.2 HEADERS larger than permitted", &[FRAME_SIZE], frame(HEADERS, 4, 3, &huge)),
         ends("6.1 DATA on stream 0", &[PROTOCOL], frame(DATA, 0, 0, b"a")),
         ends("6.1 DATA of padding only, and more", &[PROTOCOL], frame(DATA, 8, 1, &[9, 0])),
-        ends(
-            "6.1 DATA without its padding's length",
-            &[PROTOCOL, FRAME_SIZE],
-            frame(DATA, 8, 1, &[]),
-        ),
+        ends("6.1 DATA without its padding's length", &[FRAME_SIZE], frame(DATA, 8, 1, &[])),
         ends("6.2 HEADERS on stream 0", &[PROTOCOL], frame(HEADERS, 4, 0, &[])),
         ends("6.2 HEADERS of padding and more", &[PROTOCOL], frame(HEADERS, 12, 3, &[9, 0])),
-        ends(
-            "6.2 HEADERS without its priority",
-            &[PROTOCOL, FRAME_SIZE],
-            frame(HEADERS, 0x24, 3, &[0]),
-        ),
+        ends("6.2 HEADERS without its priority", &[FRAME_SIZE], frame(HEADERS, 0x24, 3, &[0])),
         ends("6.3 PRIORITY on stream 0", &[PROTOCOL], frame(PRIORITY, 0, 0, &[0; 5])),
-        ends("6.3 PRIORITY of 4 bytes", &[FRAME_SIZE, PROTOCOL], frame(PRIORITY, 0, 1, &[0; 4])),
+        ends("6.3 PRIORITY of 4 bytes", &[FRAME_SIZE], frame(PRIORITY, 0, 1, &[0; 4])),
         ends("6.4 RST_STREAM on stream 0", &[PROTOCOL], frame(RST_STREAM, 0, 0, &[0; 4])),
-        ends(
-            "6.4 RST_STREAM of 3 bytes",
-            &[FRAME_SIZE, PROTOCOL],
-            frame(RST_STREAM, 0, 1, &[0; 3]),
-        ),
-        ends(
-            "6.4 RST_STREAM of 5 bytes",
-            &[FRAME_SIZE, PROTOCOL],
-            frame(RST_STREAM, 0, 1, &[0; 5]),
-        ),
+        ends("6.4 RST_STREAM of 3 bytes", &[FRAME_SIZE], frame(RST_STREAM, 0, 1, &[0; 3])),
+        ends("6.4 RST_STREAM of 5 bytes", &[FRAME_SIZE], frame(RST_STREAM, 0, 1, &[0; 5])),
         ends("6.5 SETTINGS on a stream", &[PROTOCOL], frame(SETTINGS, 0, 1, &[])),
-        ends("6.5 SETTINGS of 5 bytes", &[FRAME_SIZE, PROTOCOL], frame(SETTINGS, 0, 0, &[0; 5])),
-        ends(
-            "6.5 an answer to SETTINGS with bytes",
-            &[FRAME_SIZE, PROTOCOL],
-            frame(SETTINGS, 1, 0, &[0; 6]),
-        ),
+        ends("6.5 SETTINGS of 5 bytes", &[FRAME_SIZE], frame(SETTINGS, 0, 0, &[0; 5])),
+        ends("6.5 an answer to SETTINGS with bytes", &[FRAME_SIZE], frame(SETTINGS, 1, 0, &[0; 6])),
         ends("6.5.2 ENABLE_PUSH of 2", &[PROTOCOL], setting(2, 2)),
-        ends("6.5.2 a window of 2^31", &[FLOW_CONTROL, PROTOCOL], setting(4, 1 << 31)),
+        ends("6.5.2 a window of 2^31", &[FLOW_CONTROL], setting(4, 1 << 31)),
         ends("6.5.2 frames of less than 2^14", &[PROTOCOL], setting(5, 16_383)),
         ends("6.5.2 frames of 2^24", &[PROTOCOL], setting(5, 1 << 24)),
         ends("6.6 PUSH_PROMISE of a client", &[PROTOCOL], frame(PUSH_PROMISE, 4, 1, &[0, 0, 0, 2])),
         ends("6.7 PING on a stream", &[PROTOCOL], frame(PING, 0, 1, &[0; 8])),
-        ends("6.7 PING of 7 bytes", &[FRAME_SIZE, PROTOCOL], frame(PING, 0, 0, &[0; 7])),
-        ends("6.7 PING of 9 bytes", &[FRAME_SIZE, PROTOCOL], frame(PING, 0, 0, &[0; 9])),
+        ends("6.7 PING of 7 bytes", &[FRAME_SIZE], frame(PING, 0, 0, &[0; 7])),
+        ends("6.7 PING of 9 bytes", &[FRAME_SIZE], frame(PING, 0, 0, &[0; 9])),
         ends("6.8 GOAWAY on a stream", &[PROTOCOL], frame(GOAWAY, 0, 1, &[0; 8])),
-        ends("6.8 GOAWAY of 7 bytes", &[FRAME_SIZE, PROTOCOL], frame(GOAWAY, 0, 0, &[0; 7])),
+        ends("6.8 GOAWAY of 7 bytes", &[FRAME_SIZE], frame(GOAWAY, 0, 0, &[0; 7])),
         ends("6.9 WINDOW_UPDATE of 0", &[PROTOCOL], frame(WINDOW_UPDATE, 0, 0, &[0; 4])),
-        ends(
-            "6.9 WINDOW_UPDATE of 3 bytes",
-            &[FRAME_SIZE, PROTOCOL],
-            frame(WINDOW_UPDATE, 0, 0, &[0; 3]),
-        ),
+        ends("6.9 WINDOW_UPDATE of 3 bytes", &[FRAME_SIZE], frame(WINDOW_UPDATE, 0, 0, &[0; 3])),
         ends(
             "6.9.1 a window of more than 2^31 - 1",
             &[FLOW_CONTROL],
@@ -112,7 +88,7 @@ fn shapes() -> Vec<Case> {
 fn of_no_stream(fields: &[u8]) -> Vec<Case> {
     let end = END_HEADERS | END_STREAM;
     vec![
-        ends("5.1 DATA on an idle stream", &[PROTOCOL, STREAM_CLOSED], frame(DATA, 0, 5, b"a")),
+        ends("5.1 DATA on an idle stream", &[PROTOCOL], frame(DATA, 0, 5, b"a")),
         ends("5.1 RST_STREAM on an idle stream", &[PROTOCOL], frame(RST_STREAM, 0, 5, &[0; 4])),
         ends(
             "5.1 WINDOW_UPDATE on an idle stream",
@@ -123,7 +99,7 @@ fn of_no_stream(fields: &[u8]) -> Vec<Case> {
         ends("5.1.1 an even stream", &[PROTOCOL], frame(HEADERS, end, 2, fields)),
         ends(
             "5.1.1 a stream below the newest",
-            &[PROTOCOL, STREAM_CLOSED],
+            &[PROTOCOL],
             join(&[&frame(HEADERS, end, 7, fields), &frame(HEADERS, end, 5, fields)]),
         ),
     ]
@@ -171,17 +147,13 @@ fn unreadable() -> Vec<Case> {
     vec![
         ends(
             "4.3 a field of no table",
-            &[COMPRESSION, PROTOCOL],
+            &[COMPRESSION],
             frame(HEADERS, end, 3, &[0xff, 0xff, 0x7f]),
         ),
-        ends(
-            "4.3 a field cut off",
-            &[COMPRESSION, PROTOCOL],
-            frame(HEADERS, end, 3, &[0, 9, b'a']),
-        ),
+        ends("4.3 a field cut off", &[COMPRESSION], frame(HEADERS, end, 3, &[0, 9, b'a'])),
         ends(
             "4.3 a table that is too large",
-            &[COMPRESSION, PROTOCOL],
+            &[COMPRESSION],
             frame(HEADERS, end, 3, &[0x3f, 0xff, 0xff, 0x7f]),
         ),
         ends("6.5.3 an answer to no SETTINGS", &[PROTOCOL], frame(SETTINGS, 1, 0, &[]).repeat(3)),
@@ -195,10 +167,10 @@ fn out_of_turn(fields: &[u8]) -> Vec<Case> {
     vec![
         resets(
             "5.1 DATA after the end",
-            &[STREAM_CLOSED, PROTOCOL],
+            &[STREAM_CLOSED],
             join(&[&whole, &frame(DATA, 0, 3, b"a")]),
         ),
-        resets("5.1 HEADERS after the end", &[STREAM_CLOSED, PROTOCOL], join(&[&whole, &whole])),
+        resets("5.1 HEADERS after the end", &[STREAM_CLOSED], join(&[&whole, &whole])),
         resets(
             "6.9 a stream's WINDOW_UPDATE of 0",
             &[PROTOCOL],

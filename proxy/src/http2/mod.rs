@@ -22,6 +22,7 @@ mod settings;
 mod state;
 mod stream;
 mod window;
+mod writer;
 
 pub use bounds::Carries;
 pub(crate) use connection::{Connection, Watch};

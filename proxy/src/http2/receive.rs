@@ -2,6 +2,7 @@
 //! (RFC 9113 §5, §6). What is wrong with a stream costs the stream, what is wrong with more the
 //! connection.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -61,6 +62,8 @@ pub(super) struct Receiver {
     most: usize,
     /// How many streams may be open.
     streams: u32,
+    /// Streams that were not begun when a newer one was, and may not be any more (RFC 9113 §5.1.1).
+    skipped: Range<u32>,
 }
 
 #[derive(Debug)]
@@ -83,6 +86,7 @@ impl Receiver {
             bounds,
             most: settings.frame as usize,
             streams: settings.streams,
+            skipped: 0..0,
         }
     }
 
@@ -253,6 +257,9 @@ impl Receiver {
             return Err(PROTOCOL);
         }
         if matches!(state.role, Role::Server) && id > state.newest {
+            if id > state.newest + 2 {
+                self.skipped = state.newest + 1..id;
+            }
             state.newest = id;
             return self.request(state, id, last, on_itself, fields);
         }
@@ -261,8 +268,11 @@ impl Receiver {
         }
         let Some(stream) = state.streams.get_mut(&id) else {
             // It is nobody's, and was not taken back: a client who sends it has lost count.
-            let lost = matches!(state.role, Role::Server) && !state.was_reset(id);
-            return if lost { Err(CLOSED) } else { self.late(state, id).map(|()| None) };
+            return match state.role {
+                Role::Server if self.skipped.contains(&id) => Err(PROTOCOL),
+                Role::Server if !state.was_reset(id) => Err(CLOSED),
+                _ => self.late(state, id).map(|()| None),
+            };
         };
         if !stream.is_receiving() {
             self.late(state, id)?;
@@ -282,8 +292,8 @@ impl Receiver {
         on_itself: bool,
         fields: Fields,
     ) -> Result<Option<Box<Request<()>>>, Fault> {
-        // What comes after the last GOAWAY was left out by it.
-        if state.closing {
+        // What comes after our last GOAWAY was left out by it.
+        if state.told {
             return Ok(None);
         }
         if state.open >= self.streams {

@@ -4,7 +4,6 @@ use bytes::BytesMut;
 
 use super::Role;
 use super::frame::{self, Head, MOST_WINDOW, PREFACE, Reason, kind};
-use super::state::FIRST_WINDOW;
 
 const HEADER_TABLE_SIZE: u16 = 1;
 const ENABLE_PUSH: u16 = 2;
@@ -14,6 +13,9 @@ const MAX_FRAME_SIZE: u16 = 5;
 const MAX_HEADER_LIST_SIZE: u16 = 6;
 /// RFC 8441 §3.
 const ENABLE_CONNECT_PROTOCOL: u16 = 8;
+
+/// The window of a connection, and of each stream, at the beginning (RFC 9113 §6.9.2).
+pub(super) const FIRST_WINDOW: u32 = 65_535;
 
 /// The least that MAX_FRAME_SIZE may be, and what it is at the beginning.
 const LEAST_FRAME: u32 = 1 << 14;

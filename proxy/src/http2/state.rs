@@ -6,22 +6,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::Semaphore;
 
 use super::error::{By, Error};
-use super::fields;
-use super::frame::{self, HEAD, Head, MOST_WINDOW, Reason, flag, kind};
-use super::hpack::Encoder;
-use super::settings::Theirs;
-use super::stream::{Next, Outgoing, Stream};
+use super::frame::{MOST_WINDOW, Reason, kind};
+use super::stream::{Next, Stream};
 use super::window::Window;
+use super::writer::{Turn, Writer};
 use super::{Role, Settings};
-use crate::out::Out;
-
-/// The window of a connection, and of each stream, at the beginning (RFC 9113 §6.9.2).
-pub(super) const FIRST_WINDOW: u32 = 65_535;
 
 /// The largest number of a stream.
 pub(super) const LAST: u32 = (1 << 31) - 1;
@@ -72,7 +66,9 @@ pub(super) struct State {
     owed: usize,
     /// The other side was told that we leave, and may not have heard it.
     pub(super) leaving: bool,
-    /// Nothing is opened any more, and the connection ends with its last stream.
+    /// The other side was told which stream is the last one that is served.
+    pub(super) told: bool,
+    /// The connection ends with the last stream that is open.
     pub(super) closing: bool,
     /// Why nothing is opened any more, where the other side said so.
     pub(super) gone: Option<Error>,
@@ -85,143 +81,12 @@ pub(super) struct State {
     pub(super) awake: bool,
 }
 
-/// What is on its way to the other side, and what that takes.
-#[derive(Debug)]
-pub(super) struct Writer {
-    pub(super) out: Out,
-    pub(super) encoder: Encoder,
-    pub(super) theirs: Theirs,
-    /// What all streams together may still send.
-    pub(super) window: i64,
-}
-
-/// What became of a stream's turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// All of it was written.
-    Done,
-    /// The rest waits for the connection.
-    Waits,
-    /// The rest waits for the window of the stream.
-    Shut,
-}
-
-impl Writer {
-    /// Writes what may be written of a stream's data, in at most so many frames, and what comes
-    /// after it.
-    fn advance(&mut self, id: u32, outgoing: &mut Outgoing, frames: usize) -> Turn {
-        for turn in 0.. {
-            if outgoing.data.is_empty() {
-                break;
-            }
-            if outgoing.window <= 0 {
-                return Turn::Shut;
-            }
-            if self.window <= 0 || self.out.is_full() || turn == frames {
-                return Turn::Waits;
-            }
-            let windows = usize::try_from(outgoing.window.min(self.window)).unwrap_or(0);
-            let length = outgoing.data.len().min(windows).min(self.theirs.frame);
-            let data = if length == outgoing.data.len() {
-                std::mem::take(&mut outgoing.data)
-            } else {
-                outgoing.data.split_to(length)
-            };
-            let last = outgoing.data.is_empty() && matches!(outgoing.next, Next::End);
-            self.data(id, data, last);
-            outgoing.window -= length as i64;
-            outgoing.moved = true;
-            outgoing.ended |= last;
-        }
-        match std::mem::take(&mut outgoing.next) {
-            Next::More => {}
-            Next::End if outgoing.ended => {}
-            Next::End => self.data(id, Bytes::new(), true),
-            Next::Trailers(trailers) => {
-                self.block(id, true, |encoder, out| {
-                    fields::write_trailers(encoder, &trailers, out);
-                });
-                outgoing.ended = true;
-                return Turn::Done;
-            }
-        }
-        Turn::Done
-    }
-
-    fn data(&mut self, id: u32, data: Bytes, last: bool) {
-        self.window -= data.len() as i64;
-        let flags = if last { flag::END_STREAM } else { 0 };
-        let head = Head { length: data.len(), kind: kind::DATA, flags, stream: id };
-        self.out.text(&head.bytes());
-        self.out.data(data);
-    }
-
-    /// Writes a block of fields, in as many frames as it takes.
-    pub(super) fn block(
-        &mut self,
-        id: u32,
-        last: bool,
-        write: impl FnOnce(&mut Encoder, &mut BytesMut),
-    ) {
-        let (encoder, most) = (&mut self.encoder, self.theirs.frame);
-        let ends = if last { flag::END_STREAM } else { 0 };
-        self.out.append(|out| {
-            let begin = out.len();
-            out.extend_from_slice(&[0; HEAD]);
-            write(encoder, out);
-            let length = out.len() - begin - HEAD;
-            let whole = length <= most;
-            let first = Head {
-                length: length.min(most),
-                kind: kind::HEADERS,
-                flags: ends | if whole { flag::END_HEADERS } else { 0 },
-                stream: id,
-            };
-            out[begin..begin + HEAD].copy_from_slice(&first.bytes());
-            if !whole {
-                let rest = out.split_off(begin + HEAD + most);
-                let pieces = rest.chunks(most).count();
-                for (number, piece) in rest.chunks(most).enumerate() {
-                    let flags = if number + 1 == pieces { flag::END_HEADERS } else { 0 };
-                    let kind = kind::CONTINUATION;
-                    let head = Head { length: piece.len(), kind, flags, stream: id };
-                    out.extend_from_slice(&head.bytes());
-                    out.extend_from_slice(piece);
-                }
-            }
-        });
-    }
-
-    /// Writes a frame whose payload is known beforehand.
-    pub(super) fn frame<const N: usize>(&mut self, kind: u8, flags: u8, id: u32, payload: [u8; N]) {
-        self.out.append(|out| frame::write(out, kind, flags, id, payload));
-    }
-
-    pub(super) fn reset(&mut self, id: u32, reason: Reason) {
-        self.frame(kind::RST_STREAM, 0, id, reason.0.to_be_bytes());
-    }
-
-    pub(super) fn goaway(&mut self, last: u32, reason: Reason) {
-        let [a, b, c, d] = last.to_be_bytes();
-        let [e, f, g, h] = reason.0.to_be_bytes();
-        self.frame(kind::GOAWAY, 0, 0, [a, b, c, d, e, f, g, h]);
-    }
-}
-
 impl State {
     pub(super) fn new(role: Role, settings: Settings) -> Self {
-        let mut out = Out::default();
-        out.append(|out| settings.write(role, out));
-        let writer = Writer {
-            out,
-            encoder: Encoder::new(),
-            theirs: Theirs::default(),
-            window: i64::from(FIRST_WINDOW),
-        };
         Self {
             role,
             streams: HashMap::default(),
-            writer,
+            writer: Writer::new(role, settings),
             line: VecDeque::new(),
             window: Window::new(settings.window),
             stream_window: settings.stream_window,
@@ -232,6 +97,7 @@ impl State {
             places: Arc::new(Semaphore::new(settings.streams as usize)),
             owed: 0,
             leaving: false,
+            told: false,
             closing: false,
             gone: None,
             heard: false,
@@ -314,10 +180,9 @@ impl State {
         while self.writer.window > 0 && !self.writer.out.is_full() {
             let Some(id) = self.line.pop_front() else { return };
             let Some(stream) = self.streams.get_mut(&id) else { continue };
-            if std::mem::take(&mut stream.outgoing.in_line) && !stream.outgoing.is_empty() {
-                let turn = self.writer.advance(id, &mut stream.outgoing, 1);
-                self.after(id, turn);
-            }
+            stream.outgoing.in_line = false;
+            let turn = self.writer.advance(id, &mut stream.outgoing, 1);
+            self.after(id, turn);
         }
     }
 
@@ -411,7 +276,8 @@ impl State {
             self.stir();
         }
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.incoming.ended {
+        // Of what nobody wants there need not come more.
+        if stream.incoming.ended || stream.incoming.unwanted {
             return;
         }
         if let Some(back) = stream.incoming.window.read(bytes) {
@@ -420,25 +286,25 @@ impl State {
         }
     }
 
-    /// Counts a stream as open no more once it is closed, and forgets it once nobody holds it.
+    /// Counts a stream as open no more once it is closed, and forgets it once nobody holds it. One
+    /// of ours keeps its place until then: what came on it and was not read fills the window of all.
     pub(super) fn settle(&mut self, id: u32) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if !stream.is_closed() {
             return;
         }
-        if !stream.over {
-            stream.over = true;
-            match stream.place.take() {
-                Some(place) if self.owed > 0 => {
-                    self.owed -= 1;
-                    place.forget();
-                }
-                Some(_) => {}
-                None => self.open -= 1,
-            }
+        if !std::mem::replace(&mut stream.over, true) && self.role == Role::Server {
+            self.open -= 1;
         }
-        if stream.handles == 0 {
-            self.streams.remove(&id);
+        if std::mem::take(&mut stream.outgoing.in_line) {
+            self.line.retain(|waiting| *waiting != id);
+        }
+        if stream.handles == 0
+            && let Some(place) = self.streams.remove(&id).and_then(|stream| stream.place)
+            && self.owed > 0
+        {
+            self.owed -= 1;
+            place.forget();
         }
         if self.closing && self.is_idle() {
             self.stir();
@@ -520,6 +386,7 @@ impl State {
     pub(super) fn leave_now(&mut self) {
         self.leaving = false;
         self.closing = true;
+        self.told = true;
         self.writer.goaway(self.newest, Reason::NO_ERROR);
     }
 

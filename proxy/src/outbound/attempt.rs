@@ -119,10 +119,11 @@ pub async fn send(
     let deadline = forward.timeouts.request.map(|limit| exchange.started() + limit);
     let mut tried: Vec<&EndpointKey> = Vec::new();
     loop {
-        let endpoint = pick(forward, &tried)?;
+        let begun = Instant::now();
+        let endpoint = pick(forward, &tried, begun)?;
         tried.push(&endpoint.key);
         exchange.attempts += 1;
-        let mut attempt = Attempt { worker, forward, outgoing: &mut *outgoing, endpoint };
+        let mut attempt = Attempt { worker, forward, outgoing: &mut *outgoing, endpoint, begun };
         let span = attempt.span(exchange);
         let result = attempt.run(exchange, &span, deadline).await;
         let outcome = outcome(&result);
@@ -142,8 +143,9 @@ pub async fn send(
 fn pick<'a>(
     forward: &Forward<'a>,
     tried: &[&EndpointKey],
+    now: Instant,
 ) -> Result<&'a Arc<Endpoint>, ProxyError> {
-    balance::pick(forward.endpoints, tried, Instant::now(), &mut rand::rng()).ok_or_else(|| {
+    balance::pick(forward.endpoints, tried, now, &mut rand::rng()).ok_or_else(|| {
         let detail = format!("Service {} has no ready endpoint", forward.backend);
         ProxyError::new(ErrorCode::NoEndpoints, detail)
     })
@@ -208,6 +210,7 @@ struct Attempt<'a> {
     forward: &'a Forward<'a>,
     outgoing: &'a mut Outgoing,
     endpoint: &'a Arc<Endpoint>,
+    begun: Instant,
 }
 
 impl Attempt<'_> {
@@ -241,7 +244,7 @@ impl Attempt<'_> {
 
     /// How long the attempt may take, and which timeout that is.
     fn limit(&self, deadline: Option<Instant>) -> (Option<Duration>, ErrorCode) {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(self.begun));
         match (left, self.forward.timeouts.backend_request) {
             (Some(left), Some(attempt)) if attempt < left => {
                 (Some(attempt), ErrorCode::AttemptTimeout)
@@ -252,7 +255,7 @@ impl Attempt<'_> {
     }
 
     async fn send(&mut self, span: &Span) -> Result<Response<Body>, ProxyError> {
-        let mut load = LoadGuard::begin(self.endpoint);
+        let mut load = LoadGuard::begin(self.endpoint, self.begun);
         let peer = Peer::of(self.endpoint, self.outgoing.http2);
         self.outgoing.prepare(self.endpoint);
         let request = &mut self.outgoing.request;

@@ -96,7 +96,7 @@ pub(super) const fn tls(endpoint: &Endpoint) -> Tls {
 }
 
 async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<(Way, Lease), ProxyError> {
-    let mut load = LoadGuard::begin(endpoint);
+    let mut load = LoadGuard::begin(endpoint, Instant::now());
     let target = endpoint.target_address();
     let (io, connection) = match Peer::sidecar(endpoint) {
         Some(sidecar) => {

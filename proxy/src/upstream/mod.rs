@@ -53,9 +53,9 @@ pub struct LoadGuard {
 
 impl LoadGuard {
     /// A request begins at `endpoint`.
-    pub fn begin(endpoint: &Arc<Endpoint>) -> Self {
+    pub fn begin(endpoint: &Arc<Endpoint>, now: Instant) -> Self {
         endpoint.load.begin();
-        Self { endpoint: Arc::clone(endpoint), started: Instant::now(), latency: None }
+        Self { endpoint: Arc::clone(endpoint), started: now, latency: None }
     }
 
     /// The endpoint answered well: its latency is learnt. A failure's is not, for an endpoint

@@ -100,7 +100,10 @@ type Opening = SharedFuture<BoxFuture<'static, Result<(), ProxyError>>>;
 struct Counted<S> {
     sender: S,
     streams: AtomicU32,
-    used: AtomicU32,
+    /// A stream began since the last look.
+    used: AtomicBool,
+    /// When it was last seen in use, in seconds since it was opened.
+    last_used: AtomicU32,
     opened: Instant,
     retire_at: Instant,
     retired: Arc<AtomicBool>,
@@ -143,7 +146,6 @@ impl From<Place<Tunnels>> for StreamGuard {
 impl<S> Drop for Place<S> {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
-        self.0.touch();
     }
 }
 
@@ -205,7 +207,7 @@ impl<S: Sender> Connections<S> {
             return Err(ProxyError::new(ErrorCode::Overload, detail));
         }
         least.streams.fetch_add(1, Ordering::Relaxed);
-        least.touch();
+        least.used.store(true, Ordering::Relaxed);
         Ok(Some(Place(Arc::clone(least))))
     }
 
@@ -230,11 +232,8 @@ impl<S: Sender> Connections<S> {
 
     /// Closes what has been idle for long; says whether anything is left.
     pub(super) fn sweep(&mut self, now: Instant) -> bool {
-        self.open.retain(|connection| {
-            let busy = connection.streams() > 0;
-            let used = now.saturating_duration_since(connection.last_used()) <= MAX_IDLE;
-            connection.is_usable(now) && (busy || used)
-        });
+        self.open
+            .retain(|connection| connection.is_usable(now) && connection.rests(now) <= MAX_IDLE);
         !self.open.is_empty() || self.opening.is_some()
     }
 }
@@ -245,23 +244,25 @@ impl<S> Counted<S> {
         let opened = Instant::now();
         let age = MAX_AGE.mul_f64(rand::rng().random_range(0.9..1.1));
         let retire_at = opened + age.min(life.longest);
-        let (streams, used) = (AtomicU32::new(0), AtomicU32::new(0));
+        let (streams, last_used) = (AtomicU32::new(0), AtomicU32::new(0));
+        let used = AtomicBool::new(false);
         let retired = Arc::clone(&life.retired);
-        Self { sender, streams, used, opened, retire_at, retired }
+        Self { sender, streams, used, last_used, opened, retire_at, retired }
     }
 
     fn streams(&self) -> u32 {
         self.streams.load(Ordering::Relaxed)
     }
 
-    /// Notes that the connection is in use at this moment, in seconds since it was opened.
-    fn touch(&self) {
-        let age = self.opened.elapsed().as_secs();
-        self.used.store(u32::try_from(age).unwrap_or(u32::MAX), Ordering::Relaxed);
-    }
-
-    fn last_used(&self) -> Instant {
-        self.opened + Duration::from_secs(self.used.load(Ordering::Relaxed).into())
+    /// For how long it has not been in use, as far as it is looked at: a stream does not read the
+    /// clock for that.
+    fn rests(&self, now: Instant) -> Duration {
+        let age = now.saturating_duration_since(self.opened);
+        if self.used.swap(false, Ordering::Relaxed) || self.streams() > 0 {
+            let seconds = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+            self.last_used.store(seconds, Ordering::Relaxed);
+        }
+        age.saturating_sub(Duration::from_secs(self.last_used.load(Ordering::Relaxed).into()))
     }
 }
 
