@@ -207,6 +207,55 @@ async fn one_who_answers_early_wants_no_more() {
     assert_eq!(failed, Error::Reset { by: By::Peer, reason: Reason::NO_ERROR });
 }
 
+/// The ways in which a stream may end: each is the last that is said of it.
+#[tokio::test]
+async fn what_has_ended_is_not_reset() {
+    let ways: [fn(&mut SendStream); 4] = [
+        |stream| stream.respond(&Response::new(()), true).unwrap(),
+        |stream| {
+            stream.respond(&Response::new(()), false).unwrap();
+            stream.data(Bytes::from_static(b"a"), true).unwrap();
+        },
+        |stream| {
+            stream.respond(&Response::new(()), false).unwrap();
+            stream.data(Bytes::from_static(b"a"), false).unwrap();
+            stream.end().unwrap();
+        },
+        |stream| {
+            stream.respond(&Response::new(()), false).unwrap();
+            stream.trailers(HeaderMap::new()).unwrap();
+        },
+    ];
+    for (number, way) in ways.into_iter().enumerate() {
+        let (near, mut far) = duplex(1 << 16);
+        let served = tokio::spawn(async move {
+            let mut connection = Connection::server(near, SETTINGS, Carries::Own, PATIENCE);
+            while let Some((request, mut send)) = connection.accept().await? {
+                way(&mut send);
+                drop((request, send));
+            }
+            Ok::<_, Error>(())
+        });
+        // :method GET, :scheme http, :path /, :authority a
+        let head = frame(kind::HEADERS, 5, 1, b"\x82\x86\x84\x01\x01a");
+        let settings = frame(kind::SETTINGS, 0, 0, &[]);
+        far.write_all(&[PREFACE, &settings, &head].concat()).await.unwrap();
+        sleep(Duration::from_millis(20)).await;
+        far.shutdown().await.unwrap();
+        let mut read = Vec::new();
+        far.read_to_end(&mut read).await.unwrap();
+        served.await.unwrap().unwrap();
+        let mut came = Vec::new();
+        while let Some(head) = Head::read(&read) {
+            came.push(head);
+            read.drain(..9 + head.length);
+        }
+        let of_stream: Vec<_> = came.iter().filter(|head| head.stream == 1).collect();
+        let last = of_stream.last().unwrap();
+        assert!(last.has(flag::END_STREAM) && last.kind <= kind::HEADERS, "{number}: {came:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_leaves_serves_what_is_under_way() {
     let (near, far) = duplex(1 << 20);

@@ -67,17 +67,14 @@ impl Writer {
             outgoing.ended |= last;
         }
         match std::mem::take(&mut outgoing.next) {
-            Next::More => {}
+            Next::More => return Turn::Done,
             Next::End if outgoing.ended => {}
             Next::End => self.data(id, Bytes::new(), true),
-            Next::Trailers(trailers) => {
-                self.block(id, true, |encoder, out| {
-                    fields::write_trailers(encoder, &trailers, out);
-                });
-                outgoing.ended = true;
-                return Turn::Done;
-            }
+            Next::Trailers(trailers) => self.block(id, true, |encoder, out| {
+                fields::write_trailers(encoder, &trailers, out);
+            }),
         }
+        outgoing.ended = true;
         Turn::Done
     }
 
