@@ -66,12 +66,16 @@ pub(super) struct Receiver {
     skipped: Range<u32>,
 }
 
+/// A block of fields that has begun.
 #[derive(Debug)]
 struct Block {
     stream: u32,
+    /// Nothing comes after it on the stream.
     last: bool,
+    /// Its stream depends on itself (RFC 9113 §5.3.2), which is an error.
     on_itself: bool,
     bytes: BytesMut,
+    /// In how many frames it came.
     parts: u32,
 }
 
@@ -297,7 +301,7 @@ impl Receiver {
             return Ok(None);
         }
         if state.open >= self.streams {
-            return self.refuse(state, id, Reason::REFUSED_STREAM);
+            return self.fault(state, id, Reason::REFUSED_STREAM).map(|()| None);
         }
         if fields.is_too_large() {
             let mut response = http::Response::new(());
@@ -305,15 +309,15 @@ impl Receiver {
             state.writer.block(id, true, |encoder, out| {
                 fields::write_response(encoder, &response, out);
             });
-            return self.refuse(state, id, Reason::NO_ERROR);
+            return self.fault(state, id, Reason::NO_ERROR).map(|()| None);
         }
         let length = fields.length();
         let Ok(request) = fields.request() else {
-            return self.refuse(state, id, Reason::PROTOCOL_ERROR);
+            return self.fault(state, id, Reason::PROTOCOL_ERROR).map(|()| None);
         };
         let left = length.filter(|_| request.method() != Method::CONNECT);
         if on_itself || (last && left.is_some_and(|left| left > 0)) {
-            return self.refuse(state, id, Reason::PROTOCOL_ERROR);
+            return self.fault(state, id, Reason::PROTOCOL_ERROR).map(|()| None);
         }
         let mut stream = state.stream(2);
         stream.incoming.begun = true;
@@ -322,19 +326,6 @@ impl Receiver {
         state.open += 1;
         state.streams.insert(id, stream);
         Ok(Some(Box::new(request)))
-    }
-
-    /// Resets a stream before it was begun.
-    fn refuse<T>(
-        &mut self,
-        state: &mut State,
-        id: u32,
-        reason: Reason,
-    ) -> Result<Option<T>, Fault> {
-        state.writer.reset(id, reason);
-        state.remember(id);
-        self.bounds.fault(Instant::now())?;
-        Ok(None)
     }
 
     fn window_update(
@@ -389,7 +380,7 @@ impl Receiver {
         }
         let priority: &[u8; 5] = payload.try_into().map_err(|_| FRAME_SIZE)?;
         if depends(priority) == head.stream {
-            return self.fault(state, head.stream, Reason::PROTOCOL_ERROR);
+            return self.fault(state, begun(state, head)?, Reason::PROTOCOL_ERROR);
         }
         Ok(())
     }
@@ -397,19 +388,18 @@ impl Receiver {
     /// Something came on a stream on which nothing may come any more. What was under way when we
     /// reset it is passed over.
     fn late(&mut self, state: &mut State, id: u32) -> Result<(), Fault> {
-        if state.was_reset(id) {
-            return Ok(());
-        }
-        let open = state.streams.get(&id).is_some_and(|stream| !stream.is_closed());
-        if open {
-            return self.fault(state, id, Reason::STREAM_CLOSED);
-        }
-        self.refuse::<()>(state, id, Reason::STREAM_CLOSED).map(drop)
+        if state.was_reset(id) { Ok(()) } else { self.fault(state, id, Reason::STREAM_CLOSED) }
     }
 
-    /// The other side broke the rules on a stream.
+    /// The other side broke the rules on a stream, or asks for one too many: it is reset, whether it
+    /// is open or not.
     fn fault(&mut self, state: &mut State, id: u32, reason: Reason) -> Result<(), Fault> {
-        state.end(id, Error::Reset { by: By::Rules, reason });
+        if state.streams.get(&id).is_some_and(|stream| !stream.is_closed()) {
+            state.end(id, Error::Reset { by: By::Rules, reason });
+        } else {
+            state.writer.reset(id, reason);
+            state.remember(id);
+        }
         self.bounds.fault(Instant::now())?;
         Ok(())
     }
