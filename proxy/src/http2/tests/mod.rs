@@ -1,4 +1,6 @@
-//! A connection with itself, and with h2 on either side of it.
+//! A connection with itself, and with h2 on either side of it; frame by frame in [`frames`].
+
+mod frames;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
