@@ -206,7 +206,9 @@ impl RecvStream {
 impl Drop for RecvStream {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
-        state.unread(self.id);
+        if !self.over {
+            state.unread(self.id);
+        }
         state.release(self.id);
     }
 }

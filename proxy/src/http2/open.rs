@@ -82,12 +82,13 @@ impl Opening {
         if let Some(error) = &state.gone {
             return Err(error.clone());
         }
-        let Some((id, mut stream)) = state.begin(2) else {
-            // All numbers are used up.
+        let Some(id) = state.number() else {
+            // All are used up.
             state.closing = true;
             state.places.close();
             return Err(Error::exhausted());
         };
+        let stream = state.begin(id);
         stream.incoming.expected = match *request.method() {
             Method::HEAD => Expected::Nothing,
             Method::CONNECT => Expected::Tunnel,
@@ -95,7 +96,6 @@ impl Opening {
         };
         stream.place = Some(self.place);
         stream.outgoing.ended = last;
-        state.streams.insert(id, stream);
         state.writer.block(id, last, |encoder, out| fields::write_request(encoder, request, out));
         state.stir();
         drop(guard);

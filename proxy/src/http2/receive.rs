@@ -319,12 +319,10 @@ impl Receiver {
         if on_itself || (last && left.is_some_and(|left| left > 0)) {
             return self.fault(state, id, Reason::PROTOCOL_ERROR).map(|()| None);
         }
-        let mut stream = state.stream(2);
-        stream.incoming.begun = true;
-        stream.incoming.ended = last;
-        stream.incoming.left = left;
-        state.open += 1;
-        state.streams.insert(id, stream);
+        let incoming = &mut state.begin(id).incoming;
+        incoming.begun = true;
+        incoming.ended = last;
+        incoming.left = left;
         Ok(Some(Box::new(request)))
     }
 

@@ -4,6 +4,8 @@ use bytes::BytesMut;
 
 use super::Role;
 use super::frame::{self, Head, MOST_WINDOW, PREFACE, Reason, kind};
+use super::hpack::Encoder;
+use crate::server::{CONNECTION_WINDOW, MAX_HEAD, MAX_STREAMS, STREAM_WINDOW};
 
 const HEADER_TABLE_SIZE: u16 = 1;
 const ENABLE_PUSH: u16 = 2;
@@ -42,6 +44,18 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What every connection of ours has, with frames of so many bytes at most.
+    pub(crate) const fn with_frames(frame: u32) -> Self {
+        Self {
+            window: CONNECTION_WINDOW,
+            stream_window: STREAM_WINDOW,
+            streams: MAX_STREAMS,
+            frame,
+            head: MAX_HEAD as u32,
+            websocket: false,
+        }
+    }
+
     /// Writes what a connection begins with.
     pub(super) fn write(self, role: Role, out: &mut BytesMut) {
         let mut settings = Vec::with_capacity(5);
@@ -81,27 +95,20 @@ pub(super) struct Theirs {
     pub(super) frame: usize,
     /// How many streams of ours at the same time, where it says so.
     pub(super) streams: Option<u32>,
-    /// How much of its memory we may use for the compression of fields.
-    pub(super) table: usize,
 }
 
 impl Default for Theirs {
     fn default() -> Self {
-        Self {
-            window: i64::from(FIRST_WINDOW),
-            frame: LEAST_FRAME as usize,
-            streams: None,
-            table: HEADER_TABLE,
-        }
+        Self { window: i64::from(FIRST_WINDOW), frame: LEAST_FRAME as usize, streams: None }
     }
 }
 
 impl Theirs {
-    /// Takes up what a frame of SETTINGS says.
+    /// Takes up what a frame of SETTINGS says, in its order; `encoder` follows what is said of its table.
     ///
     /// # Errors
     /// What the connection ends with.
-    pub(super) fn read(&mut self, payload: &[u8]) -> Result<(), Reason> {
+    pub(super) fn read(&mut self, payload: &[u8], encoder: &mut Encoder) -> Result<(), Reason> {
         if !payload.len().is_multiple_of(6) {
             return Err(Reason::FRAME_SIZE_ERROR);
         }
@@ -109,7 +116,7 @@ impl Theirs {
             let name = u16::from_be_bytes([setting[0], setting[1]]);
             let value = u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]);
             match name {
-                HEADER_TABLE_SIZE => self.table = value as usize,
+                HEADER_TABLE_SIZE => encoder.resize(value as usize),
                 ENABLE_PUSH | ENABLE_CONNECT_PROTOCOL if value > 1 => {
                     return Err(Reason::PROTOCOL_ERROR);
                 }

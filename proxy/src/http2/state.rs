@@ -56,7 +56,7 @@ pub(super) struct State {
     pub(super) newest: u32,
     /// The next stream that we open.
     next: u32,
-    /// Streams of the other side that are open.
+    /// How many streams are open.
     pub(super) open: u32,
     /// How many streams of ours we want at most.
     streams_wanted: u32,
@@ -74,7 +74,8 @@ pub(super) struct State {
     pub(super) gone: Option<Error>,
     /// Something came since the other side was last asked for a sign of life.
     pub(super) heard: bool,
-    forgotten: VecDeque<u32>,
+    /// Streams that we have reset lately, the last [`REMEMBERED`].
+    reset: VecDeque<u32>,
     /// Of the task that drives the connection.
     task: Option<Waker>,
     /// It is awake, or waits for something that will wake it.
@@ -101,7 +102,7 @@ impl State {
             closing: false,
             gone: None,
             heard: false,
-            forgotten: VecDeque::new(),
+            reset: VecDeque::new(),
             task: None,
             awake: true,
         }
@@ -126,15 +127,18 @@ impl State {
         }
     }
 
-    /// A new stream of ours, with so many handles.
-    pub(super) fn begin(&mut self, handles: u8) -> Option<(u32, Box<Stream>)> {
+    /// The number of the next stream of ours, while there are any left.
+    pub(super) fn number(&mut self) -> Option<u32> {
         let id = self.next;
-        self.next = id.checked_add(2).filter(|next| *next < 1 << 31)?;
-        Some((id, self.stream(handles)))
+        self.next = id.checked_add(2).filter(|next| *next <= LAST)?;
+        Some(id)
     }
 
-    pub(super) fn stream(&self, handles: u8) -> Box<Stream> {
-        Box::new(Stream::new(handles, self.stream_window, self.writer.theirs.window))
+    /// Begins a stream, of ours or of theirs, with two handles; gives it to be filled in.
+    pub(super) fn begin(&mut self, id: u32) -> &mut Stream {
+        self.open += 1;
+        let stream = Stream::new(2, self.stream_window, self.writer.theirs.window);
+        self.streams.entry(id).insert_entry(Box::new(stream)).into_mut()
     }
 
     /// Whether a stream of this number was ever begun.
@@ -145,7 +149,7 @@ impl State {
 
     /// Whether we have reset this stream not long ago.
     pub(super) fn was_reset(&self, id: u32) -> bool {
-        self.forgotten.contains(&id)
+        self.reset.contains(&id)
     }
 
     /// Has this sent on a stream that waits with nothing else.
@@ -237,10 +241,10 @@ impl State {
 
     /// What still comes on this stream is to be passed over.
     pub(super) fn remember(&mut self, id: u32) {
-        if self.forgotten.len() == REMEMBERED {
-            self.forgotten.pop_front();
+        if self.reset.len() == REMEMBERED {
+            self.reset.pop_front();
         }
-        self.forgotten.push_back(id);
+        self.reset.push_back(id);
     }
 
     /// A handle of a stream is gone.
@@ -293,7 +297,7 @@ impl State {
         if !stream.is_closed() {
             return;
         }
-        if !std::mem::replace(&mut stream.over, true) && self.role == Role::Server {
+        if !std::mem::replace(&mut stream.over, true) {
             self.open -= 1;
         }
         if std::mem::take(&mut stream.outgoing.in_line) {
@@ -312,8 +316,8 @@ impl State {
     }
 
     /// Whether no stream is open.
-    pub(super) fn is_idle(&self) -> bool {
-        self.streams.values().all(|stream| stream.over)
+    pub(super) const fn is_idle(&self) -> bool {
+        self.open == 0
     }
 
     /// Takes up settings of the other side.
@@ -322,11 +326,8 @@ impl State {
     /// What the connection ends with.
     pub(super) fn take_settings(&mut self, payload: &[u8]) -> Result<(), Reason> {
         let before = self.writer.theirs;
-        self.writer.theirs.read(payload)?;
+        self.writer.theirs.read(payload, &mut self.writer.encoder)?;
         let now = self.writer.theirs;
-        if now.table != before.table {
-            self.writer.encoder.resize(now.table);
-        }
         self.permit(self.permitted(before.streams), self.permitted(now.streams));
         self.widen(now.window - before.window)
     }

@@ -19,9 +19,7 @@ use crate::headers;
 use crate::http2::{self, Carries, Connection, Reason, RecvStream, SendStream, Settings};
 use crate::rarely::Rarely;
 use crate::received::Received;
-use crate::server::{
-    CONNECTION_WINDOW, FRAME, MAX_HEAD, MAX_STREAMS, MESH_FRAME, READER_TIMEOUT, STREAM_WINDOW,
-};
+use crate::server::{FRAME, MESH_FRAME, READER_TIMEOUT};
 use crate::tunnel::Tunnel;
 use crate::upload::{self, Patience};
 
@@ -59,14 +57,7 @@ impl Limits {
         Self { carries: Carries::Many, frame: MESH_FRAME, websocket: false, ..Self::CLIENT };
 
     const fn settings(self) -> Settings {
-        Settings {
-            window: CONNECTION_WINDOW,
-            stream_window: STREAM_WINDOW,
-            streams: MAX_STREAMS,
-            frame: self.frame,
-            head: MAX_HEAD as u32,
-            websocket: self.websocket,
-        }
+        Settings { websocket: self.websocket, ..Settings::with_frames(self.frame) }
     }
 }
 

@@ -20,9 +20,7 @@ use crate::error::ProxyError;
 use crate::http2::{self, Answer, Connection, Opener, Opening, RecvStream, Settings};
 use crate::rarely::Rarely;
 use crate::received::Received;
-use crate::server::{
-    CONNECTION_WINDOW, FRAME, MAX_HEAD, MAX_STREAMS, MESH_FRAME, READER_TIMEOUT, STREAM_WINDOW,
-};
+use crate::server::{FRAME, MAX_STREAMS, MESH_FRAME, READER_TIMEOUT};
 use crate::streams::keepalive;
 use crate::streams::send::{Sending, Stopped};
 
@@ -163,14 +161,8 @@ pub(super) fn begin<I>(peer: &Peer, io: I, stream: Option<StreamGuard>, life: &L
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let settings = Settings {
-        window: CONNECTION_WINDOW,
-        stream_window: STREAM_WINDOW,
-        streams: MAX_STREAMS,
-        frame: if matches!(peer, Peer::Mesh(..)) { MESH_FRAME } else { FRAME },
-        head: MAX_HEAD as u32,
-        websocket: false,
-    };
+    let frame = if matches!(peer, Peer::Mesh(..)) { MESH_FRAME } else { FRAME };
+    let settings = Settings::with_frames(frame);
     let (opener, connection) = Connection::client(io, settings, READER_TIMEOUT);
     let closed = Arc::new(AtomicBool::new(false));
     let cut = life.cut();

@@ -295,3 +295,24 @@ fn until_shortly_before(end: SystemTime) -> Duration {
     let left = end.duration_since(SystemTime::now()).unwrap_or_default();
     left.saturating_sub((left / 10).min(Duration::from_secs(1)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_rests_since_it_was_last_seen_in_use() {
+        let connection = Counted::new((), &Life::unproved());
+        let opened = connection.opened;
+        let after = |seconds| opened + Duration::from_secs(seconds);
+        let rests = |seconds| connection.rests(after(seconds)).as_secs();
+        assert_eq!(rests(10), 10);
+        connection.streams.store(1, Ordering::Relaxed);
+        assert_eq!(rests(20), 0, "a stream is open");
+        connection.streams.store(0, Ordering::Relaxed);
+        assert_eq!(rests(30), 10);
+        connection.used.store(true, Ordering::Relaxed);
+        assert_eq!(rests(40), 0, "one began and ended in between");
+        assert_eq!(rests(100), 60);
+    }
+}

@@ -76,6 +76,16 @@ fn answering(io: DuplexStream, bytes: usize) -> JoinHandle<()> {
     })
 }
 
+/// Three requests that are under way.
+async fn three(opener: &Opener) -> Vec<(Answer, SendStream)> {
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        answers.push(opener.place().await.unwrap().send(&post("/"), true).unwrap());
+    }
+    answers
+}
+
+const HEADER_TABLE_SIZE: u16 = 1;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const MAX_CONCURRENT_STREAMS: u16 = 3;
 
@@ -190,10 +200,7 @@ async fn a_goaway_leaves_out_what_is_above_its_last_stream() {
     let (near, far) = duplex(1 << 20);
     let opener = client(near);
     let mut far = Far::server(far).await;
-    let mut answers = Vec::new();
-    for _ in 0..3 {
-        answers.push(opener.place().await.unwrap().send(&post("/"), true).unwrap());
-    }
+    let mut answers = three(&opener).await;
     let goaway = frame(kind::GOAWAY, 0, 0, &[0, 0, 0, 3, 0, 0, 0, 2]);
     far.send(&[settings_of(&[]), goaway]).await;
     let (left_out, _) = answers.pop().unwrap();
@@ -211,10 +218,7 @@ async fn one_who_permits_fewer_streams_gets_no_more_until_some_have_ended() {
     let (near, far) = duplex(1 << 20);
     let opener = client(near);
     let mut far = Far::server(far).await;
-    let mut answers = Vec::new();
-    for _ in 0..3 {
-        answers.push(opener.place().await.unwrap().send(&post("/"), true).unwrap());
-    }
+    let answers = three(&opener).await;
     far.send(&[settings_of(&[(MAX_CONCURRENT_STREAMS, 1)])]).await;
     far.next(kind::SETTINGS).await;
     far.next(kind::SETTINGS).await; // the answer
@@ -263,4 +267,16 @@ async fn a_sign_of_life_is_whatever_comes_after_it_was_asked_for() {
     far.send(&[frame(kind::PING, flag::ACK, 0, &asked)]).await;
     sleep(Duration::from_millis(20)).await;
     assert!(watch.has_heard());
+}
+
+/// RFC 7541 §4.2: the smallest size in between is announced, and then the last.
+#[tokio::test]
+async fn a_table_that_was_small_for_a_moment_was_emptied() {
+    let (near, far) = duplex(1 << 20);
+    let _served = answering(near, 1);
+    let sizes = [(HEADER_TABLE_SIZE, 0), (HEADER_TABLE_SIZE, 4096)];
+    let mut far = Far::client(far, &sizes).await;
+    far.send(&[open(1, 2, true)]).await;
+    let (_, block) = far.next(kind::HEADERS).await;
+    assert!(block.starts_with(b"\x20\x3f\xe1\x1f"), "{}", block.escape_ascii());
 }
