@@ -6,13 +6,16 @@
 mod control_plane;
 mod support;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use certs::ClientAuth;
 use control_plane::{ControlPlane, Stream};
 use model::service::MeshPeer;
 use support::doors::Door;
 use support::frames::*;
+use support::raw;
 use support::upstream::{Upstream, ok};
 use support::{Sidecar, endpoint, service};
 
@@ -131,6 +134,44 @@ fn an_endpoint_that_left_out_a_request_is_not_asked_for_it_again_while_there_is_
         assert_eq!(good.requests(), served + 1, "row 54");
     }
     assert!(bad.requests() > 0, "row 54: it was asked at all");
+}
+
+/// What one attempt is sent over must not be seen in another.
+#[test]
+fn a_body_that_was_framed_for_http1_is_sent_to_a_sidecar_without_that() {
+    let mut control_plane = ControlPlane::start();
+    let identity = control_plane.identity("shop", "api");
+    let tls = control_plane.certificate(&identity).server_config(&[b"h2"], ClientAuth::Required);
+    let at = SocketAddr::from(([127, 10, 77, 2], 0));
+    let good = Upstream::start(at, Some(tls), |client, stream, _| ok(client, stream));
+    // It takes connections, and gives none of them an answer.
+    let bad = TcpListener::bind(SocketAddr::from(([127, 10, 77, 3], 0))).unwrap();
+    let address = bad.local_addr().unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for socket in bad.incoming() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            drop(socket);
+        }
+    });
+    let sidecar = Sidecar::start(&control_plane, [127, 10, 77, 4], &[]);
+    let mut stream = control_plane.accept();
+    let peer = MeshPeer::pillion(good.address.port(), identity);
+    let endpoints = vec![endpoint(address, None), endpoint(good.address, Some(peer))];
+    stream.update(vec![service("shop/api", endpoints)], vec![]);
+    stream.acknowledged();
+    sidecar.wait_until_ready();
+    let put = "PUT http://api/x HTTP/1.1\r\nhost: api\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    for _ in 0..20 {
+        let answer = raw::send(sidecar.outbound(), put.as_bytes());
+        assert_eq!(answer.statuses(), [200], "{}", answer.text());
+    }
+    assert!(connections.load(Ordering::SeqCst) > 0, "the other endpoint was tried at all");
+    for head in good.told(HEADERS) {
+        let chunked = head.payload.windows(7).any(|bytes| bytes == b"chunked");
+        assert!(!chunked, "{}", head.payload.escape_ascii());
+    }
 }
 
 #[test]

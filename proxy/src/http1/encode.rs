@@ -1,7 +1,7 @@
 //! Messages as they are written: heads, and bodies framed anew (RFC 9112 §6, §7).
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HOST, HeaderName};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
 
@@ -37,8 +37,12 @@ pub(super) struct Asked {
     pub(super) connect: bool,
 }
 
-/// Writes the head of a request; the framing of its body is what its fields say.
-pub(super) fn request<B>(out: &mut Out, request: &Request<B>) -> Encoder {
+/// The field of a body whose length is not known (RFC 9112 §7.1).
+const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
+
+/// Writes the head of a request. The fields stay as they are, for another attempt may be sent to
+/// somebody else: cookies are joined here (RFC 9113 §8.2.3), and a body of unknown length is framed.
+pub(super) fn request<B: Body>(out: &mut Out, request: &Request<B>) -> Encoder {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     out.reserve(128 + target.len() + 48 * request.headers().len());
     out.text(request.method().as_str().as_bytes());
@@ -48,14 +52,31 @@ pub(super) fn request<B>(out: &mut Out, request: &Request<B>) -> Encoder {
     if let Some(host) = request.headers().get(HOST) {
         field(out, &HOST, host); // first, as RFC 9110 §7.2 wants it
     }
-    for (name, value) in request.headers().iter().filter(|(name, _)| *name != HOST) {
-        field(out, name, value);
+    for (name, value) in request.headers() {
+        if *name != HOST && *name != COOKIE {
+            field(out, name, value);
+        }
+    }
+    let mut crumbs = request.headers().get_all(COOKIE).iter();
+    if let Some(first) = crumbs.next() {
+        out.text(b"cookie: ");
+        out.text(first.as_bytes());
+        for crumb in crumbs {
+            out.text(b"; ");
+            out.text(crumb.as_bytes());
+        }
+        out.text(b"\r\n");
+    }
+    let framed = request.headers().contains_key(CONTENT_LENGTH) || request.body().is_end_stream();
+    if !framed {
+        out.text(CHUNKED);
     }
     out.text(b"\r\n");
-    if request.headers().contains_key(TRANSFER_ENCODING) {
-        return Encoder::Chunked { trailers: true };
+    match content_length(request.headers()) {
+        Some(length) => Encoder::Length(length),
+        None if framed => Encoder::Nothing,
+        None => Encoder::Chunked { trailers: true },
     }
-    content_length(request.headers()).map_or(Encoder::Nothing, Encoder::Length)
 }
 
 /// Writes the head of a response; `close` if it is the last one on the connection. What it says of
@@ -81,7 +102,7 @@ pub(super) fn response<B: Body>(
         }
     }
     match encoder {
-        Encoder::Chunked { .. } => out.text(b"transfer-encoding: chunked\r\n"),
+        Encoder::Chunked { .. } => out.text(CHUNKED),
         Encoder::Length(length) if !headers.contains_key(CONTENT_LENGTH) => {
             out.text(b"content-length: ");
             out.text(length.to_string().as_bytes());
@@ -260,6 +281,35 @@ mod tests {
         let mut out = Out::default();
         assert_eq!(response(&mut out, &Response::new(Endless), old, true), Encoder::UntilClose);
         assert!(!out.into_text().contains("chunked"));
+    }
+
+    /// The head of a request with these fields and this body.
+    fn asked<B: Body>(body: B, fields: &[(&'static str, &'static str)]) -> (String, Encoder) {
+        let mut asked = Request::new(body);
+        for (name, value) in fields {
+            asked.headers_mut().append(*name, HeaderValue::from_static(value));
+        }
+        let mut out = Out::default();
+        let encoder = request(&mut out, &asked);
+        (out.into_text(), encoder)
+    }
+
+    #[test]
+    fn a_request_has_one_field_of_cookies_and_its_host_first() {
+        let fields = [("cookie", "a=1"), ("a", "b"), ("cookie", "c=2"), ("host", "x")];
+        let (head, framing) = asked(Answer::empty(), &fields);
+        assert_eq!(head, "GET / HTTP/1.1\r\nhost: x\r\na: b\r\ncookie: a=1; c=2\r\n\r\n");
+        assert_eq!(framing, Encoder::Nothing);
+    }
+
+    #[test]
+    fn the_body_of_a_request_is_framed_by_its_length_or_in_chunks() {
+        let (head, framing) = asked(Endless, &[]);
+        assert_eq!(head, "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n");
+        assert_eq!(framing, Encoder::Chunked { trailers: true });
+        let (head, framing) = asked(Endless, &[("content-length", "3")]);
+        assert_eq!(head, "GET / HTTP/1.1\r\ncontent-length: 3\r\n\r\n");
+        assert_eq!(framing, Encoder::Length(3));
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, COOKIE, HeaderName, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body::Body as _;
+use http::header::HeaderName;
+use http::{Request, Response};
 
 use super::failure::{self, Used};
 use super::idle;
@@ -50,7 +49,6 @@ pub(super) async fn send(
     peer: &Peer,
     request: &mut Request<RequestBody>,
 ) -> Result<Response<Received>, ProxyError> {
-    prepare(request);
     loop {
         let idle = lock(&shared.http1).get_mut(peer).and_then(|idle| idle.take(Instant::now()));
         let (connection, used) = match idle {
@@ -74,26 +72,4 @@ pub(super) async fn send(
 async fn open(shared: &Arc<Shared>, peer: &Peer) -> Result<Connection, ProxyError> {
     let (io, stream) = shared.dial(peer).await?;
     Ok(Connection::new(io, stream))
-}
-
-/// What HTTP/1.1 wants otherwise than HTTP/2: cookies in one field (RFC 9113 §8.2.3), and framing
-/// for a body of unknown length.
-fn prepare(request: &mut Request<RequestBody>) {
-    let framed = request.body().is_end_stream() || request.headers().contains_key(CONTENT_LENGTH);
-    let headers = request.headers_mut();
-    if !framed {
-        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    join_cookies(headers);
-}
-
-fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() < 2 {
-        return;
-    }
-    // invariant: values joined with what a value may hold are a value.
-    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(b"; ".as_slice())) {
-        headers.insert(COOKIE, joined);
-    }
 }

@@ -17,7 +17,7 @@ type Script = dyn Fn(&mut Client, u32, usize) + Send + Sync;
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     requests: Arc<AtomicUsize>,
-    /// The SETTINGS and GOAWAYs that came.
+    /// The SETTINGS, GOAWAYs and HEADERS that came.
     told: Arc<Mutex<Vec<Came>>>,
 }
 
@@ -69,7 +69,8 @@ impl Upstream {
         self.told(SETTINGS).iter().any(|came| came.payload.chunks(6).any(|one| one == wanted))
     }
 
-    fn told(&self, kind: u8) -> Vec<Came> {
+    /// The frames of this kind that came.
+    pub(crate) fn told(&self, kind: u8) -> Vec<Came> {
         let told = self.told.lock().unwrap();
         told.iter().filter(|came| came.kind == kind).cloned().collect()
     }
@@ -102,7 +103,9 @@ fn serve(
     }
     let mut client = Client::silent(wire);
     while let Ok(came) = client.read() {
-        told.lock().unwrap().extend(matches!(came.kind, SETTINGS | GOAWAY).then(|| came.clone()));
+        told.lock()
+            .unwrap()
+            .extend(matches!(came.kind, SETTINGS | GOAWAY | HEADERS).then(|| came.clone()));
         match came.kind {
             SETTINGS if came.flags == 0 => {
                 client.frame(SETTINGS, 1, 0, &[]);
