@@ -21,6 +21,9 @@ const MAX_TARGET: usize = 16 * 1024;
 /// How many texts a thread remembers what they name.
 const LATELY: usize = 16;
 
+/// The longest of them, in bytes: a name of DNS, a final dot and a port. A port may have many zeros.
+const LONGEST: usize = 253 + 1 + 6;
+
 /// Whom a request names.
 #[derive(Debug)]
 pub struct Wanted {
@@ -53,7 +56,9 @@ impl Wanted {
             }
             let authority = text.parse().map_err(|error| bad(format!("Host {text:?}: {error}")))?;
             let wanted = Arc::new(Self::new(text, authority));
-            seen[place] = Some(Arc::clone(&wanted));
+            if text.len() <= LONGEST {
+                seen[place] = Some(Arc::clone(&wanted));
+            }
             Ok(wanted)
         })
     }

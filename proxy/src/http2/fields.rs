@@ -272,3 +272,94 @@ fn write_fields(encoder: &mut Encoder, fields: &HeaderMap, out: &mut BytesMut) {
         encoder.field(name, value, out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::hpack::Decoder;
+    use super::*;
+
+    /// Fields as a block without compression has them.
+    fn fields(lines: &[(&str, &str)]) -> Fields {
+        let mut block = Vec::new();
+        for (name, value) in lines {
+            let length = |text: &str| u8::try_from(text.len()).unwrap();
+            block.extend([0, length(name)]);
+            block.extend_from_slice(name.as_bytes());
+            block.push(length(value));
+            block.extend_from_slice(value.as_bytes());
+        }
+        let mut fields = Fields::default();
+        let block = Bytes::from(block);
+        Decoder::new(0).decode(&block, |field, size| fields.add(field, size)).unwrap();
+        fields
+    }
+
+    /// A GET of `/x` at `api`, and what comes after its pseudo-headers.
+    fn get<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let head =
+            [(":method", "GET"), (":scheme", "http"), (":path", "/x"), (":authority", "api")];
+        [head.as_slice(), more].concat()
+    }
+
+    /// The target and the Host of a request, where it is one.
+    fn read(lines: &[(&str, &str)]) -> Option<(String, Option<String>)> {
+        let request = fields(lines).request().ok()?;
+        let host = request.headers().get(HOST).map(|host| host.to_str().unwrap().to_owned());
+        Some((request.uri().to_string(), host))
+    }
+
+    #[test]
+    fn whom_a_request_is_for_is_its_host_unless_that_would_say_less() {
+        let target = |uri: &str, host: Option<&str>| Some((uri.into(), host.map(str::to_owned)));
+        assert_eq!(read(&get(&[])), target("/x", Some("api")));
+        assert_eq!(read(&get(&[("host", "other")])), target("http://api/x", Some("other")));
+        let with = |scheme| {
+            [(":method", "GET"), (":scheme", scheme), (":path", "/x"), (":authority", "api")]
+        };
+        assert_eq!(read(&with("https")), target("https://api/x", None));
+        assert_eq!(read(&get(&[])[..3]), target("/x", None));
+        let connect = [(":method", "CONNECT"), (":authority", "api:80")];
+        assert_eq!(read(&connect), target("api:80", None));
+        let mut websocket = get(&[]);
+        websocket[0] = (":method", "CONNECT");
+        websocket.push((":protocol", "websocket"));
+        assert_eq!(read(&websocket), target("http://api/x", None));
+        let request = fields(&websocket).request().unwrap();
+        assert!(request.extensions().get::<Protocol>().unwrap().is_websocket());
+    }
+
+    #[test]
+    fn what_is_no_request() {
+        for lines in [
+            get(&[])[1..].to_vec(),
+            [&get(&[])[..1], &get(&[])[2..]].concat(),
+            [&get(&[])[..2], &get(&[])[3..]].concat(),
+            get(&[(":authority", "api")]),
+            get(&[(":status", "200")]),
+            get(&[(":protocol", "websocket")]),
+            get(&[("connection", "close")]),
+            get(&[("te", "gzip")]),
+            get(&[("content-length", "3"), ("content-length", "3")]),
+            get(&[("content-length", "+3")]),
+            get(&[("content-length", "")]),
+            [&get(&[])[..3], &[("a", "b"), (":authority", "api")]].concat(),
+            [(":method", "CONNECT"), (":authority", "api:80"), (":path", "/")].to_vec(),
+            [(":method", "CONNECT")].to_vec(),
+            [(":method", "GE T"), (":scheme", "http"), (":path", "/"), (":authority", "a")]
+                .to_vec(),
+            [(":method", "GET"), (":scheme", "http"), (":path", "x"), (":authority", "a")].to_vec(),
+        ] {
+            assert_eq!(read(&lines), None, "{lines:?}");
+        }
+        assert!(fields(&get(&[("te", "trailers"), ("content-length", "3")])).request().is_ok());
+    }
+
+    #[test]
+    fn trailers_have_no_pseudo_header() {
+        assert!(fields(&[("grpc-status", "0")]).trailers().is_ok());
+        for name in [":path", ":status", ":method", ":protocol", ":authority", ":scheme"] {
+            assert!(fields(&[("a", "b"), (name, "200")]).trailers().is_err(), "{name}");
+            assert!(fields(&[(name, "200")]).trailers().is_err(), "{name}");
+        }
+    }
+}

@@ -28,17 +28,23 @@ impl Far {
         self.0.write_all(&frames.concat()).await.unwrap();
     }
 
+    /// The next frame.
+    async fn any(&mut self) -> Came {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).await.unwrap();
+        let head = Head::read(&head).unwrap();
+        let mut payload = vec![0; head.length];
+        self.0.read_exact(&mut payload).await.unwrap();
+        (head, payload)
+    }
+
     /// The next frame of this kind.
     async fn next(&mut self, kind: u8) -> Came {
         let found = async {
             loop {
-                let mut head = [0; 9];
-                self.0.read_exact(&mut head).await.unwrap();
-                let head = Head::read(&head).unwrap();
-                let mut payload = vec![0; head.length];
-                self.0.read_exact(&mut payload).await.unwrap();
-                if head.kind == kind {
-                    return (head, payload);
+                let came = self.any().await;
+                if came.0.kind == kind {
+                    return came;
                 }
             }
         };
@@ -279,4 +285,56 @@ async fn a_table_that_was_small_for_a_moment_was_emptied() {
     far.send(&[open(1, 2, true)]).await;
     let (_, block) = far.next(kind::HEADERS).await;
     assert!(block.starts_with(b"\x20\x3f\xe1\x1f"), "{}", block.escape_ascii());
+}
+
+#[tokio::test]
+async fn what_is_sent_pays_for_the_windows_that_permit_it() {
+    let (near, far) = duplex(1 << 20);
+    let _served = answering(near, 900_000);
+    let mut far = Far::client(far, &[(INITIAL_WINDOW_SIZE, 1 << 20)]).await;
+    far.send(&[open(1, 2, true)]).await;
+    let mut permitted = 65_535;
+    let mut bytes = 0;
+    for _ in 0..8 {
+        while bytes < permitted {
+            bytes += far.next(kind::DATA).await.1.len();
+        }
+        far.send(&vec![update(0, 20); 5_000]).await;
+        permitted += 20 * 5_000;
+    }
+    while bytes < permitted {
+        bytes += far.next(kind::DATA).await.1.len();
+    }
+}
+
+#[tokio::test]
+async fn one_who_breaks_the_rules_and_reads_nothing_is_not_waited_for() {
+    let (near, far) = duplex(64);
+    let served = tokio::spawn(async move {
+        let mut connection = Connection::server(near, SETTINGS, Carries::Own, PATIENCE);
+        connection.accept().await.map(|_| ())
+    });
+    let mut far = Far(far);
+    far.send(&[PREFACE.to_vec(), frame(kind::DATA, 0, 1, b"a")]).await;
+    let error = timeout(PATIENCE / 2, served).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(error, Error::GoAway { by: By::Rules, reason: Reason::PROTOCOL_ERROR });
+}
+
+#[tokio::test]
+async fn more_of_what_nobody_wants_is_not_permitted() {
+    let (near, far) = duplex(1 << 20);
+    let mut server = Connection::server(near, SETTINGS, Carries::Own, PATIENCE);
+    let mut far = Far::client(far, &[]).await;
+    far.send(&[open(1, 3, false)]).await;
+    let (request, _send) = server.accept().await.unwrap().unwrap();
+    drop(request);
+    tokio::spawn(async move { server.accept().await.map(drop) });
+    let data = frame(kind::DATA, 0, 1, &[0; 15_000]).repeat(6);
+    far.send(&[data, frame(kind::PING, 0, 0, &[0; 8])]).await;
+    let mut came = Vec::new();
+    while !came.contains(&kind::PING) {
+        let head = far.any().await.0;
+        assert!(head.kind != kind::WINDOW_UPDATE || head.stream == 0, "{head:?}");
+        came.push(head.kind);
+    }
 }

@@ -430,6 +430,11 @@ async fn a_client_judges_its_responses() {
             malformed,
         ),
         (Method::HEAD, [headers(0, ok), frame(0, 1, 1, b"a")].concat(), malformed),
+        (
+            Method::CONNECT,
+            [headers(0, &[ok, &length(b"2")].concat()), frame(0, 1, 1, b"abc")].concat(),
+            Ok(b"abc"),
+        ),
         (Method::GET, frame(kind::RST_STREAM, 0, 1, &[0, 0, 0, 7]), Err(Reason::REFUSED_STREAM)),
         (Method::GET, frame(kind::PUSH_PROMISE, 4, 1, &[0, 0, 0, 2]), malformed),
         (Method::GET, frame(kind::HEADERS, 5, 2, ok), malformed),
