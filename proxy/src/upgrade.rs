@@ -15,7 +15,7 @@ use model::code::ErrorCode;
 use crate::body::{Body, RequestBody};
 use crate::error::ProxyError;
 use crate::headers;
-use crate::http1::{Answer, Connection, Dialled};
+use crate::http1::{Answer, Connection, Dialled, Sending};
 use crate::http2::Protocol;
 use crate::received::Received;
 use crate::relay::Session;
@@ -66,7 +66,7 @@ impl Upgrade {
     ) -> Result<Answer, ProxyError> {
         request.headers_mut().insert(CONNECTION, ASKED);
         request.headers_mut().insert(UPGRADE, self.protocol.clone());
-        let sent = Connection::new(io, None).send(&mut request, None).await;
+        let sent = Connection::new(io, None).send(Sending::new(&mut request), None).await;
         let answer = sent.map_err(|failure| of_upgrade(&failure, peer))?;
         if let Answer::Response(response) = &answer {
             self.declined(response)?;

@@ -7,21 +7,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio_util::either::Either;
 
 use super::decode::Decoder;
-use super::encode::{self, Encoder};
 use super::head::{self, Answered, BadHead};
 use super::lines::Lines;
 use super::pipe::{Feed, Wants, pipe};
-use crate::body::{BodyError, RequestBody};
+use super::sending::{Sending, Stopped};
+use crate::body::BodyError;
 use crate::carried::Carried;
 use crate::fill::{Expected, poll_fill};
-use crate::out::Out;
 use crate::received::Received;
 use crate::sniff::Prefixed;
 use crate::tunnel::Tunnel;
@@ -38,7 +36,6 @@ pub(crate) struct Connection {
     io: Dialled,
     read: BytesMut,
     lines: Lines,
-    out: Out,
     /// Its place on the connection that it is a stream of.
     stream: Option<StreamGuard>,
 }
@@ -54,9 +51,10 @@ pub(crate) enum Answer {
 /// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The connection was closed before a byte of the request could be sent on it.
+    /// The connection was closed before a byte of the request could be sent on it: here it is, for
+    /// another.
     #[error("the connection is closed")]
-    Unsent,
+    Unsent(Box<Sending>),
     /// The request's body broke off.
     #[error("{0}")]
     Body(BodyError),
@@ -71,14 +69,6 @@ pub(crate) enum Failure {
     Head(#[from] BadHead),
 }
 
-/// The part of a request that is not sent yet.
-struct Sending {
-    encoder: Encoder,
-    over: bool,
-    /// Whether anything was sent.
-    begun: bool,
-}
-
 /// The body of a response, and the connection that it comes on.
 pub struct Download {
     connection: Option<Connection>,
@@ -90,8 +80,7 @@ pub struct Download {
 impl Connection {
     /// One that carries nothing yet.
     pub(crate) fn new(io: Dialled, stream: Option<StreamGuard>) -> Self {
-        let (read, lines, out) = (BytesMut::new(), Lines::default(), Out::default());
-        Self { io, read, lines, out, stream }
+        Self { io, read: BytesMut::new(), lines: Lines::default(), stream }
     }
 
     /// Whether an idle one can carry nothing any more: it has ended, or says what nobody asked for.
@@ -105,21 +94,17 @@ impl Connection {
         self.io.end();
     }
 
-    /// Sends a request and waits for the head of its response. The body of the request is taken
-    /// from it as it is sent. A connection that can carry another request afterwards goes `home`.
+    /// Sends a request and waits for the head of its response. A connection that can carry another
+    /// request afterwards goes `home`.
     pub(crate) async fn send(
         mut self,
-        request: &mut Request<RequestBody>,
+        mut sending: Sending,
         home: Option<Home>,
     ) -> Result<Answer, Failure> {
-        let encoder = encode::request(&mut self.out, request);
-        let mut sending = Sending { encoder, over: false, begun: false };
-        let method = request.method().clone();
-        let upgrade = request.headers().contains_key(http::header::UPGRADE);
-        let answered = self.answered(&method, request.body_mut(), &mut sending).await?;
+        let answered = self.answered(&mut sending).await?;
         let Answered { response, body, keep_alive } = answered;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            if !upgrade {
+            if !sending.upgrade {
                 return Err(Failure::Bad("it switches protocols and was not asked to"));
             }
             return Ok(Answer::Switch(response, Prefixed::new(self.read, self.io)));
@@ -127,16 +112,15 @@ impl Connection {
         let home = home.filter(|_| keep_alive).map(|home| home.heard(&response));
         let received = match body {
             None => {
-                self.settle(home.filter(|_| sending.over));
+                self.settle(home.filter(|_| sending.is_sent()));
                 Received::Nothing
             }
-            Some(decoder) if sending.over => {
+            Some(decoder) if sending.is_sent() => {
                 Received::Http1(Box::new(Download { connection: Some(self), decoder, home }))
             }
             Some(decoder) => {
                 let (feed, body) = pipe(decoder.left());
-                let rest = std::mem::replace(request.body_mut(), RequestBody::Empty);
-                tokio::spawn(self.carry_on(rest, sending, decoder, feed, home));
+                tokio::spawn(self.carry_on(sending, decoder, feed, home));
                 Received::Piped(body)
             }
         };
@@ -144,26 +128,31 @@ impl Connection {
     }
 
     /// The head of the response, while the request is sent.
-    async fn answered(
-        &mut self,
-        method: &Method,
-        body: &mut RequestBody,
-        sending: &mut Sending,
-    ) -> Result<Answered, Failure> {
+    async fn answered(&mut self, sending: &mut Sending) -> Result<Answered, Failure> {
         let mut interim = 0;
         let mut unsent = None;
         poll_fn(|cx| {
             if unsent.is_none()
-                && let Poll::Ready(Err(failure)) = self.poll_send(cx, body, sending)
+                && let Poll::Ready(Err(stopped)) = sending.poll_send(cx, &mut self.io)
             {
-                match failure {
+                let failure = match stopped {
                     // One that reads no further may have said why.
-                    Failure::Lost(error) if sending.begun => unsent = Some(error),
-                    failure => return Poll::Ready(Err(failure)),
+                    Stopped::Lost(error) => {
+                        unsent = Some(error);
+                        None
+                    }
+                    Stopped::Unsent => Some(Failure::Unsent(Box::new(std::mem::take(sending)))),
+                    Stopped::Body(error) => Some(Failure::Body(error)),
+                    Stopped::WrongLength => {
+                        Some(Failure::Bad("the body has another length than its head says"))
+                    }
+                };
+                if let Some(failure) = failure {
+                    return Poll::Ready(Err(failure));
                 }
             }
             loop {
-                match head::response(&mut self.read, &mut self.lines, method)? {
+                match head::response(&mut self.read, &mut self.lines, &sending.method)? {
                     Some(head) if is_interim(&head) => {
                         interim += 1;
                         if interim > MAX_INTERIM {
@@ -193,36 +182,10 @@ impl Connection {
         .await
     }
 
-    /// Sends what there is of the request; resolves when all of it was sent.
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        body: &mut RequestBody,
-        sending: &mut Sending,
-    ) -> Poll<Result<(), Failure>> {
-        loop {
-            if !sending.over && !self.out.is_full() {
-                sending.poll_body(cx, body, &mut self.out)?;
-            }
-            if self.out.is_empty() {
-                return if sending.over { Poll::Ready(Ok(())) } else { Poll::Pending };
-            }
-            let length = self.out.length();
-            let written = self.out.poll_write(cx, &mut self.io);
-            sending.begun |= self.out.length() < length;
-            match ready!(written) {
-                Ok(()) => ready!(Pin::new(&mut self.io).poll_flush(cx)).map_err(Failure::Lost)?,
-                Err(_) if !sending.begun => return Poll::Ready(Err(Failure::Unsent)),
-                Err(error) => return Poll::Ready(Err(Failure::Lost(error))),
-            }
-        }
-    }
-
     /// Goes on sending the request while the response is read, in a task of its own: the one need
     /// not wait for the other.
     async fn carry_on(
         mut self,
-        mut body: RequestBody,
         mut sending: Sending,
         mut decoder: Decoder,
         feed: Feed,
@@ -230,14 +193,13 @@ impl Connection {
     ) {
         let mut broken = false;
         poll_fn(|cx| {
-            if !broken && !sending.over {
-                let sent = self.poll_send(cx, &mut body, &mut sending);
-                broken = matches!(sent, Poll::Ready(Err(_)));
+            if !broken && !sending.is_sent() {
+                broken = matches!(sending.poll_send(cx, &mut self.io), Poll::Ready(Err(_)));
             }
             self.poll_feed(cx, &mut decoder, &feed)
         })
         .await;
-        let whole = sending.over && self.out.is_empty() && decoder.is_over();
+        let whole = sending.is_sent() && decoder.is_over();
         self.settle(home.filter(|_| whole));
     }
 
@@ -302,36 +264,6 @@ impl Connection {
 fn is_interim(head: &Answered) -> bool {
     let status = head.response.status();
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
-}
-
-impl Sending {
-    /// Takes up the body as far as it is there.
-    fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        body: &mut RequestBody,
-        out: &mut Out,
-    ) -> Result<(), Failure> {
-        const WRONG: Failure = Failure::Bad("the body has another length than its head says");
-        while !self.over && !out.is_full() {
-            if self.encoder.is_over() && body.is_end_stream() {
-                self.over = true;
-                break;
-            }
-            match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Some(Ok(frame))) => {
-                    self.encoder.frame(out, frame).map_err(|_| WRONG)?;
-                }
-                Poll::Ready(Some(Err(error))) => return Err(Failure::Body(error)),
-                Poll::Ready(None) => {
-                    self.encoder.end(out).map_err(|_| WRONG)?;
-                    self.over = true;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Body for Download {

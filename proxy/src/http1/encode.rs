@@ -9,9 +9,10 @@ use crate::headers::{content_length, date};
 use crate::out::Out;
 
 /// How a body is framed on its way out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Encoder {
     /// There is none.
+    #[default]
     Nothing,
     /// So many bytes are still to come.
     Length(u64),

@@ -11,9 +11,11 @@ mod encode;
 mod head;
 mod lines;
 mod pipe;
+mod sending;
 mod server;
 mod upload;
 
 pub(crate) use client::{Answer, Connection, Dialled, Download, Failure};
 pub(crate) use pipe::Piped;
+pub(crate) use sending::Sending;
 pub(crate) use server::{OnSwitch, Switched, serve};

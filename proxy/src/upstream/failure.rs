@@ -23,7 +23,7 @@ pub(super) fn of_http1(failure: &Failure, peer: impl Display, used: Used) -> Pro
     let code = match (failure, used) {
         (Failure::Body(error), _) => error.code(),
         (Failure::Bad(_) | Failure::Head(_), _) => ErrorCode::UpstreamProtocol,
-        (Failure::Unsent, _) => ErrorCode::UpstreamRefused,
+        (Failure::Unsent(_), _) => ErrorCode::UpstreamRefused,
         (Failure::Lost(_), Used::First) => ErrorCode::UpstreamReset,
         (Failure::Lost(_), Used::Again) => ErrorCode::UpstreamClosedIdle,
     };

@@ -11,7 +11,7 @@ use super::idle;
 use super::pool::{Peer, Shared, lock};
 use crate::body::RequestBody;
 use crate::error::ProxyError;
-use crate::http1::{Answer, Connection, Failure};
+use crate::http1::{Answer, Connection, Failure, Sending};
 use crate::received::Received;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -49,6 +49,7 @@ pub(super) async fn send(
     peer: &Peer,
     request: &mut Request<RequestBody>,
 ) -> Result<Response<Received>, ProxyError> {
+    let mut sending = Sending::new(request);
     loop {
         let idle = lock(&shared.http1).get_mut(peer).and_then(|idle| idle.take(Instant::now()));
         let (connection, used) = match idle {
@@ -56,10 +57,10 @@ pub(super) async fn send(
             None => (Box::pin(open(shared, peer)).await?, Used::First),
         };
         let home = Home { pool: Arc::downgrade(shared), peer: peer.clone(), announced: None };
-        match connection.send(request, Some(home)).await {
+        match connection.send(sending, Some(home)).await {
             Ok(Answer::Response(response)) => return Ok(response),
             // Closed before a byte was sent: the next connection, or a new one, takes it.
-            Err(Failure::Unsent) if used == Used::Again => {}
+            Err(Failure::Unsent(unsent)) if used == Used::Again => sending = *unsent,
             Ok(Answer::Switch(..)) => {
                 let failure = Failure::Bad("it switches protocols and was not asked to");
                 return Err(failure::of_http1(&failure, peer, used));

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `/status/CODE` | that status |
 //! | `/delay/MS` | 200 after so many milliseconds |
-//! | `/flaky/KEY/N` | 503 for the first N requests of this key at this pod, then 200 |
+//! | `/flaky/KEY/N` | 503 for the first N requests of this key at this pod, then 200, once the body was read |
 //! | `/digest` | size and hash of the request's body, as JSON |
 //! | `/download/BYTES` | a body of that size, of unknown length |
 //! | `/break/BYTES` | as much of a larger body, then the connection is closed |
@@ -149,6 +149,9 @@ async fn route(request: Request<Incoming>, state: &State) -> Response<AnyBody> {
         }
         ["flaky", key, failures] => {
             let fails = state.tried(key) <= failures.parse().expect("a number");
+            if request.into_body().collect().await.is_err() {
+                return status(StatusCode::BAD_REQUEST);
+            }
             status(if fails { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK })
         }
         ["digest"] => digest(request, state).await,
