@@ -3,7 +3,7 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER};
 use http::{HeaderMap, HeaderValue};
-use model::headers::{ERROR, HOPS, RESERVED};
+use model::headers::{ERROR, HOPS, PORT, PROTOCOL, RESERVED};
 
 /// How often a request may go through the mesh.
 pub const MAX_HOPS: u8 = 8;
@@ -25,6 +25,8 @@ enum Fate {
     HopByHop,
     /// One value of it goes on.
     Te,
+    /// What a sidecar says to another one.
+    Ours,
     /// Only a sidecar may write it.
     Reserved,
 }
@@ -43,6 +45,9 @@ impl Fate {
             | "upgrade"
             | "expect" => Self::HopByHop,
             "te" => Self::Te,
+            "x-pillion-port" | "x-pillion-protocol" | "x-pillion-hops" | "x-pillion-error" => {
+                Self::Ours
+            }
             _ if name.starts_with(['x', 'l']) && is_reserved(name) => Self::Reserved,
             _ => Self::Passes,
         }
@@ -54,27 +59,44 @@ impl Fate {
 pub struct Ours {
     /// How often the request has gone through the mesh.
     pub hops: u8,
+    /// The port of the application that the request is for.
+    pub port: Option<HeaderValue>,
+    /// What the request's client speaks.
+    pub protocol: Option<HeaderValue>,
     /// What the sidecar says that answers.
     pub error: Option<HeaderValue>,
+}
+
+impl Ours {
+    fn take(headers: &mut HeaderMap) -> Self {
+        let hops = hops(headers);
+        headers.remove(HOPS);
+        Self {
+            hops,
+            port: headers.remove(PORT),
+            protocol: headers.remove(PROTOCOL),
+            error: headers.remove(ERROR),
+        }
+    }
 }
 
 /// Removes what ends at the border: what belongs to the connection that a message came on, and the
 /// headers that only a sidecar may write. Most messages have little of that: one look at each name
 /// is all that it costs.
 pub fn strip(headers: &mut HeaderMap) -> Ours {
-    let mut ours = Ours::default();
-    let [mut nominates, mut hop_by_hop, mut te, mut reserved] = [false; 4];
+    let [mut nominates, mut hop_by_hop, mut te, mut ours, mut reserved] = [false; 5];
     for name in headers.keys() {
         match Fate::of(name.as_str()) {
             Fate::Passes => {}
             Fate::Nominates => nominates = true,
             Fate::HopByHop => hop_by_hop = true,
             Fate::Te => te = true,
+            Fate::Ours => ours = true,
             Fate::Reserved => reserved = true,
         }
     }
+    let ours = if ours { Ours::take(headers) } else { Ours::default() };
     if reserved {
-        ours = Ours { hops: hops(headers), error: headers.remove(ERROR) };
         remove_all(headers, Fate::Reserved);
     }
     if nominates {
@@ -160,7 +182,12 @@ pub fn date() -> HeaderValue {
 
 /// The length that a message says its body has.
 pub fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    headers.get(CONTENT_LENGTH).and_then(length_of)
+}
+
+/// The length that a field says.
+pub fn length_of(content_length: &HeaderValue) -> Option<u64> {
+    content_length.to_str().ok()?.parse().ok()
 }
 
 /// Whether a message is gRPC's, by its content type.
@@ -219,8 +246,17 @@ mod tests {
 
     #[test]
     fn what_a_sidecar_says_is_heard_though_connection_names_it() {
-        let mut map = headers(&[("connection", "x-pillion-error"), ("x-pillion-error", "a")]);
-        assert_eq!(strip(&mut map).error.unwrap(), "a");
+        let mut map = headers(&[
+            ("connection", "x-pillion-error, x-pillion-port"),
+            ("x-pillion-error", "a"),
+            ("x-pillion-port", "80"),
+            ("x-pillion-protocol", "h2"),
+            ("x-pillion-hops", "2"),
+        ]);
+        let ours = strip(&mut map);
+        assert_eq!((ours.error.unwrap(), ours.hops), (HeaderValue::from_static("a"), 2));
+        assert_eq!(ours.port.unwrap(), "80");
+        assert_eq!(ours.protocol.unwrap(), "h2");
         assert!(map.is_empty());
     }
 

@@ -5,7 +5,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, DATE, HOST, HeaderName};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame};
 
-use crate::headers::{content_length, date};
+use crate::headers::{content_length, date, length_of};
 use crate::out::Out;
 
 /// How a body is framed on its way out.
@@ -53,31 +53,40 @@ pub(super) fn request<B: Body>(out: &mut Out, request: &Request<B>) -> Encoder {
     if let Some(host) = request.headers().get(HOST) {
         field(out, &HOST, host); // first, as RFC 9110 §7.2 wants it
     }
+    let (mut length, mut cookies) = (None, false);
     for (name, value) in request.headers() {
-        if *name != HOST && *name != COOKIE {
-            field(out, name, value);
+        if *name == HOST {
+            continue;
+        } else if *name == COOKIE {
+            cookies = true;
+            continue;
+        } else if *name == CONTENT_LENGTH {
+            length = Some(value);
         }
+        field(out, name, value);
     }
-    let mut crumbs = request.headers().get_all(COOKIE).iter();
-    if let Some(first) = crumbs.next() {
-        out.text(b"cookie: ");
-        out.text(first.as_bytes());
-        for crumb in crumbs {
-            out.text(b"; ");
-            out.text(crumb.as_bytes());
-        }
-        out.text(b"\r\n");
+    if cookies {
+        joined(out, request.headers().get_all(COOKIE).iter());
     }
-    let framed = request.headers().contains_key(CONTENT_LENGTH) || request.body().is_end_stream();
+    let framed = length.is_some() || request.body().is_end_stream();
     if !framed {
         out.text(CHUNKED);
     }
     out.text(b"\r\n");
-    match content_length(request.headers()) {
+    match length.and_then(length_of) {
         Some(length) => Encoder::Length(length),
         None if framed => Encoder::Nothing,
         None => Encoder::Chunked { trailers: true },
     }
+}
+
+/// Writes cookies as one field (RFC 9113 §8.2.3).
+fn joined<'a>(out: &mut Out, crumbs: impl Iterator<Item = &'a HeaderValue>) {
+    for (number, crumb) in crumbs.enumerate() {
+        out.text(if number == 0 { b"cookie: " } else { b"; " });
+        out.text(crumb.as_bytes());
+    }
+    out.text(b"\r\n");
 }
 
 /// Writes the head of a response; `close` if it is the last one on the connection. What it says of

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body as _;
 use model::code::ErrorCode;
@@ -16,7 +15,7 @@ use crate::body::{Body, RequestBody};
 use crate::edge;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
-use crate::headers;
+use crate::headers::{self, Ours};
 use crate::http1::Answer;
 use crate::received::Received;
 use crate::target;
@@ -54,9 +53,10 @@ async fn forward(
     request: &mut Request<Received>,
 ) -> Result<Response<Body>, ProxyError> {
     let upgrade = Upgrade::asked(request);
-    let (parts, body) = std::mem::take(request).into_parts();
+    let (mut parts, body) = std::mem::take(request).into_parts();
     edge::request(&parts)?;
-    let target = Target::read(worker, caller, &parts)?;
+    let ours = headers::strip(&mut parts.headers);
+    let target = Target::read(worker, caller, &ours, parts.version)?;
     let application = target.application;
     let wanted = target::read(&parts, Some(application.address))?;
     exchange.endpoint = Some(application.address);
@@ -70,7 +70,7 @@ async fn forward(
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.headers_mut() = parts.headers;
-    clean(request.headers_mut(), caller);
+    introduce(request.headers_mut(), caller, ours.hops);
     worker.mesh.tracing.inject(&exchange.span, request.headers_mut());
     target::write(&mut request, &parts.uri, &wanted.host);
 
@@ -114,18 +114,23 @@ struct Target {
 impl Target {
     /// On a connection to one port, that port and what is spoken on it; else what the headers of
     /// the calling sidecar say.
-    fn read(worker: &Worker, caller: &Caller, parts: &Parts) -> Result<Self, ProxyError> {
+    fn read(
+        worker: &Worker,
+        caller: &Caller,
+        said: &Ours,
+        version: Version,
+    ) -> Result<Self, ProxyError> {
         let bad = |detail: &'static str| ProxyError::new(ErrorCode::BadRequest, detail);
         let at = match caller {
             Caller::Connection(arrival) => {
                 let application = Arc::clone(&arrival.application);
-                return Ok(Self { application, http2: parts.version == Version::HTTP_2 });
+                return Ok(Self { application, http2: version == Version::HTTP_2 });
             }
-            Caller::Stream(_, at) => *at,
+            Caller::Stream(sidecar) => sidecar.at,
         };
-        let port = parts.headers.get(names::PORT).and_then(|port| port.to_str().ok()?.parse().ok());
+        let port = said.port.as_ref().and_then(|port| port.to_str().ok()?.parse().ok());
         let port = port.ok_or_else(|| bad("x-pillion-port is missing, or no port"))?;
-        let http2 = match parts.headers.get(names::PROTOCOL).map(HeaderValue::as_bytes) {
+        let http2 = match said.protocol.as_ref().map(HeaderValue::as_bytes) {
             None | Some(b"http/1.1") => false,
             Some(b"h2") => true,
             Some(_) => return Err(bad("x-pillion-protocol is neither http/1.1 nor h2")),
@@ -134,13 +139,10 @@ impl Target {
     }
 }
 
-/// Leaves only what the application may see, and tells it who calls.
-fn clean(fields: &mut HeaderMap, caller: &Caller) {
-    let hops = headers::strip(fields).hops;
-    if let Some(peer) = caller.peer()
-        && let Ok(peer) = HeaderValue::from_str(peer.as_str())
-    {
-        fields.insert(names::PEER, peer);
+/// Tells the application who calls, where that was proved.
+fn introduce(fields: &mut HeaderMap, caller: &Caller, hops: u8) {
+    if let Some(name) = caller.name() {
+        fields.insert(names::PEER, name);
         fields.insert(names::HOPS, HeaderValue::from(u16::from(hops)));
     }
 }

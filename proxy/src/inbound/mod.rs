@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ::http::{Method, Request, Response};
+use ::http::{HeaderValue, Method, Request, Response};
 use certs::{HandshakeFailure, Side};
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
@@ -37,21 +37,44 @@ use crate::worker::Worker;
 /// How a request came.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// As a stream of its own from another sidecar: its headers name the application's port, at
-    /// the address that the sidecar connected to.
-    Stream(SpiffeId, IpAddr),
+    /// As a stream of its own from another sidecar: its headers name the application's port.
+    Stream(Arc<Sidecar>),
     /// On a connection to one port of the application.
     Connection(Arrival),
 }
 
 impl Caller {
     /// The identity of the sidecar that sends it; none in plaintext.
-    pub const fn peer(&self) -> Option<&SpiffeId> {
+    pub fn peer(&self) -> Option<&SpiffeId> {
         match self {
-            Self::Stream(peer, _) => Some(peer),
+            Self::Stream(sidecar) => Some(&sidecar.identity),
             Self::Connection(arrival) => arrival.peer.as_ref(),
         }
     }
+
+    /// That identity as the application is told it.
+    pub fn name(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Stream(sidecar) => Some(sidecar.name.clone()),
+            Self::Connection(arrival) => arrival.peer.as_ref().map(name),
+        }
+    }
+}
+
+/// A sidecar on a connection of its own.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// What it has proved to be.
+    pub identity: SpiffeId,
+    /// The same as applications are told it.
+    name: HeaderValue,
+    /// The address that it connected to.
+    pub at: IpAddr,
+}
+
+fn name(identity: &SpiffeId) -> HeaderValue {
+    // invariant: a SPIFFE ID is visible ASCII (SPIFFE-ID §2).
+    HeaderValue::from_str(identity.as_str()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// A connection to one port of the application.
@@ -70,7 +93,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
         Ok(at) => at.ip(),
         Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
     };
-    let (io, peer, proof) = match accept(&worker, socket).await {
+    let (io, identity, proof) = match accept(&worker, socket).await {
         Ok(accepted) => accepted,
         Err(error) => {
             worker.mesh.metrics.tls.handshake_failed(Direction::Inbound, error.code);
@@ -79,8 +102,9 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
     };
     worker.mesh.metrics.tls.handshake_done(Direction::Inbound, started.elapsed());
     let drain = worker.mesh.drain.clone();
+    let sidecar = Arc::new(Sidecar { name: name(&identity), identity, at });
     // Boxed at once, for it is large, and a task is copied more than once on its way to its place.
-    let handle = move |request| Box::pin(dispatch(worker.clone(), peer.clone(), at, request));
+    let handle = move |request| Box::pin(dispatch(worker.clone(), Arc::clone(&sidecar), request));
     let leave = async {
         tokio::select! {
             () = drain.begun() => {}
@@ -133,13 +157,12 @@ async fn accept(
 
 async fn dispatch(
     worker: Worker,
-    peer: SpiffeId,
-    at: IpAddr,
+    sidecar: Arc<Sidecar>,
     request: Request<Received>,
 ) -> Response<Body> {
     if request.method() == Method::CONNECT {
-        Box::pin(tunnel::handle(&worker, peer, request)).await
+        Box::pin(tunnel::handle(&worker, sidecar.identity.clone(), request)).await
     } else {
-        http::handle(&worker, Caller::Stream(peer, at), request).await
+        http::handle(&worker, Caller::Stream(sidecar), request).await
     }
 }
