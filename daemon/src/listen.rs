@@ -113,14 +113,16 @@ fn open(address: SocketAddr, families: Families) -> io::Result<TcpListener> {
     // A restart may bind while connections of the process before it linger in TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Connections inherit both.
+    socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keepalive())?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Connections inherit it: one whose other end is gone without a word is found out in about two
-/// minutes, however long it has been idle.
+/// A connection whose other end is gone without a word is found out in about two minutes, however
+/// long it has been idle.
 fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new()
         .with_time(Duration::from_secs(60))
@@ -146,6 +148,16 @@ mod tests {
         let client = TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
         let (_, seen) = listener.accept().unwrap();
         assert_eq!(peer(seen), client.local_addr().unwrap());
+    }
+
+    #[test]
+    fn connections_inherit_what_is_set_for_all() {
+        let listener = tcp(SocketAddr::from(([127, 0, 0, 1], 0)), "the test", "--port").unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = Socket::from(listener.accept().unwrap().0);
+        assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
     }
 
     #[test]

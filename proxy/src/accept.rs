@@ -67,12 +67,20 @@ impl Port {
 /// An accepted connection on its way to a worker.
 struct Accepted {
     port: Port,
-    socket: std::net::TcpStream,
+    socket: Socket,
     permit: OwnedSemaphorePermit,
     running: Running,
 }
 
-/// One worker as the acceptor sees it.
+/// A socket, which has to be known to the runtime that serves it.
+enum Socket {
+    /// It is, for the worker that accepted it serves it too.
+    Here(TcpStream),
+    /// It is not yet.
+    There(std::net::TcpStream),
+}
+
+/// One worker as the acceptor sees it. The first of all is the acceptor itself.
 #[derive(Clone)]
 struct Desk {
     inbox: mpsc::UnboundedSender<Accepted>,
@@ -146,13 +154,12 @@ async fn accept(
     room: &Arc<Semaphore>,
 ) {
     loop {
-        let accepted = listener.accept().await.and_then(|(socket, _)| socket.into_std());
-        match accepted {
-            Ok(socket) => {
+        match listener.accept().await {
+            Ok((socket, _)) => {
                 // Only now: a port where nobody comes must not keep a place from the others. The
                 // semaphore is never closed; a permit always comes.
                 let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
-                hand_over(desks, Accepted { port, socket, permit, running: mesh.drain.run() });
+                hand_over(desks, port, Socket::Here(socket), permit, mesh.drain.run());
             }
             Err(error) => {
                 mesh.metrics.process.accept_errors.inc();
@@ -181,18 +188,34 @@ async fn accept_last(
         && let Ok((socket, _)) = listener.accept()
     {
         if socket.set_nonblocking(true).is_ok() {
-            hand_over(desks, Accepted { port, socket, permit, running: mesh.drain.run() });
+            hand_over(desks, port, Socket::There(socket), permit, mesh.drain.run());
         }
     }
 }
 
-fn hand_over(desks: &[Desk], accepted: Accepted) {
-    let busy = |desk: &&Desk| desk.connections.load(Ordering::Relaxed);
-    if let Some(desk) = desks.iter().min_by_key(busy) {
-        desk.connections.fetch_add(1, Ordering::Relaxed);
-        // A worker lives as long as the process.
-        let _ = desk.inbox.send(accepted);
-    }
+fn hand_over(
+    desks: &[Desk],
+    port: Port,
+    socket: Socket,
+    permit: OwnedSemaphorePermit,
+    running: Running,
+) {
+    let busy = |(_, desk): &(usize, &Desk)| desk.connections.load(Ordering::Relaxed);
+    let Some((number, desk)) = desks.iter().enumerate().min_by_key(busy) else { return };
+    let socket = match socket {
+        Socket::Here(socket) if number > 0 => match socket.into_std() {
+            Ok(socket) => Socket::There(socket),
+            Err(error) => return lost(&error),
+        },
+        known => known,
+    };
+    desk.connections.fetch_add(1, Ordering::Relaxed);
+    // A worker lives as long as the process.
+    let _ = desk.inbox.send(Accepted { port, socket, permit, running });
+}
+
+fn lost(error: &io::Error) {
+    tracing::debug!(%error, "connection lost before it was served");
 }
 
 /// Serves what is handed over, each connection in a task of its own.
@@ -209,10 +232,13 @@ async fn work(
         let worker = worker.clone();
         tokio::spawn(async move {
             let _open = open;
-            let ready = TcpStream::from_std(socket).and_then(|s| s.set_nodelay(true).map(|()| s));
-            match ready {
+            let socket = match socket {
+                Socket::Here(socket) => Ok(socket),
+                Socket::There(socket) => TcpStream::from_std(socket),
+            };
+            match socket {
                 Ok(socket) => serve(worker, port, socket).await,
-                Err(error) => tracing::debug!(%error, "connection lost before it was served"),
+                Err(error) => lost(&error),
             }
         });
     }

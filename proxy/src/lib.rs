@@ -41,6 +41,7 @@ pub mod replay;
 pub mod run;
 pub mod server;
 pub mod sniff;
+mod soon;
 pub mod streams;
 mod switch;
 pub mod sync;

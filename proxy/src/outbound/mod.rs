@@ -15,7 +15,6 @@ use std::io;
 use ::http::{Method, Request, Response};
 use model::code::ErrorCode;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use self::destination::Via;
 use crate::body::Body;
@@ -26,6 +25,7 @@ use crate::original;
 use crate::received::Received;
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::sniff::{Prefixed, Spoken, sniff};
+use crate::soon::within;
 use crate::upgrade::is_extended;
 use crate::worker::Worker;
 
@@ -44,7 +44,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
 
 /// Serves HTTP in the version that the client speaks.
 async fn serve_http(worker: Worker, via: Via, socket: TcpStream) {
-    match timeout(HEAD_TIMEOUT, sniff(socket)).await {
+    match within(HEAD_TIMEOUT, sniff(socket)).await {
         Ok(Ok((spoken, io))) => serve_spoken(worker, via, spoken, io).await,
         Ok(Err(error)) => log_lost(&error),
         Err(_) => tracing::debug!("outbound: no first byte in {HEAD_TIMEOUT:?}"),

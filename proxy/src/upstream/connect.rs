@@ -19,6 +19,7 @@ use tokio_rustls::client::TlsStream;
 use crate::error::ProxyError;
 use crate::mesh::MESH_ALPN;
 use crate::sniff::Prefixed;
+use crate::soon::within;
 use crate::telemetry::metrics::{Direction, Metrics};
 
 /// A TCP connection to `address`, within `limit`.
@@ -29,7 +30,7 @@ use crate::telemetry::metrics::{Direction, Metrics};
 pub async fn tcp(address: SocketAddr, limit: Duration) -> Result<TcpStream, ProxyError> {
     let failed =
         |error: io::Error| ProxyError::new(connect_code(&error), format!("{address}: {error}"));
-    let connecting = timeout(limit, TcpStream::connect(address)).await.map_err(|_| {
+    let connecting = within(limit, TcpStream::connect(address)).await.map_err(|_| {
         ProxyError::new(ErrorCode::ConnectTimeout, format!("{address}: no answer in {limit:?}"))
     })?;
     let socket = connecting.map_err(failed)?;
