@@ -80,12 +80,13 @@ where
     H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    // Each boxed, so that none has room for what the other needs.
     match spoken {
         Spoken::Http2 => {
             let handle = |request| Box::pin(handle(request));
             Box::pin(streams::serve(Limits::CLIENT, io, drain.begun(), handle)).await?;
         }
-        Spoken::Http1 | Spoken::Other => http1::serve(io, drain, handle).await?,
+        Spoken::Http1 | Spoken::Other => Box::pin(http1::serve(io, drain, handle)).await?,
     }
     Ok(())
 }

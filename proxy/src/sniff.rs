@@ -184,6 +184,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Prefixed<I> {
         if self.prefix.has_remaining() {
             let bytes = self.prefix.remaining().min(buf.remaining());
             buf.put_slice(&self.prefix.split_to(bytes));
+            if self.prefix.is_empty() {
+                self.prefix = BytesMut::new(); // nothing is kept for what was taken
+            }
             return Poll::Ready(Ok(()));
         }
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;

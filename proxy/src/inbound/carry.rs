@@ -63,7 +63,7 @@ where
         Ok(detected) => detected,
         Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
     };
-    if let Err(error) = Box::pin(server::serve(spoken, io, &drain, handle)).await {
+    if let Err(error) = server::serve(spoken, io, &drain, handle).await {
         tracing::debug!(%error, "inbound: connection ended with an error");
     }
 }

@@ -93,7 +93,8 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
         Ok(at) => at.ip(),
         Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
     };
-    let (io, identity, proof) = match accept(&worker, socket).await {
+    // Boxed, so that a connection has no room for its handshake afterwards.
+    let (io, identity, proof) = match Box::pin(accept(&worker, socket)).await {
         Ok(accepted) => accepted,
         Err(error) => {
             worker.mesh.metrics.tls.handshake_failed(Direction::Inbound, error.code);
@@ -114,7 +115,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
     let spent = Rarely::new(proof.spent());
     tokio::select! {
         biased;
-        ended = streams::serve(Limits::SIDECAR, io, leave, handle) => if let Err(error) = ended {
+        ended = Box::pin(streams::serve(Limits::SIDECAR, io, leave, handle)) => if let Err(error) = ended {
             tracing::debug!(%error, "inbound: mesh connection ended with an error");
         },
         over = spent => tracing::info!(?over, "inbound: mesh connection cut"),

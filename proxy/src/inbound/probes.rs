@@ -97,7 +97,7 @@ pub(super) async fn serve(worker: Worker, arrival: Arrival, socket: TcpStream) {
     };
     let drain = worker.mesh.drain.clone();
     let handle = move |request| answer(worker.clone(), arrival.clone(), request);
-    if let Err(error) = Box::pin(server::serve(spoken, io, &drain, handle)).await {
+    if let Err(error) = server::serve(spoken, io, &drain, handle).await {
         tracing::debug!(%error, "inbound: connection ended with an error");
     }
 }

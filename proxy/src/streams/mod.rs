@@ -9,6 +9,7 @@ use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::{Method, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, oneshot};
@@ -66,46 +67,49 @@ impl Limits {
 ///
 /// # Errors
 /// What went wrong with the connection.
-pub async fn serve<I, L, H, F>(
+pub fn serve<I, L, H, F>(
     limits: Limits,
     io: I,
     leave: L,
     handle: H,
-) -> Result<(), http2::Error>
+) -> impl Future<Output = Result<(), http2::Error>>
 where
     I: AsyncRead + AsyncWrite + Unpin,
     L: Future<Output = ()>,
     H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    // Not in the future, which would hold each twice: as it was given, and where it is used.
     let mut connection = Connection::server(io, limits.settings(), limits.carries, limits.reader);
     let mut lost = Rarely::new(keepalive::lost(connection.watch()));
-    let first = Notify::new();
-    let mut leave = Rarely::new(async {
-        leave.await;
+    let first = Arc::new(Notify::new());
+    let begun = Arc::clone(&first);
+    let mut leave = Rarely::new(leave.then(|()| async move {
         // Late is as good as asked.
-        let _ = timeout(FIRST, first.notified()).await;
-    });
+        let _ = timeout(FIRST, begun.notified()).await;
+    }));
     let (mut asked, mut leaving) = (false, false);
-    loop {
-        tokio::select! {
-            biased;
-            accepted = connection.accept() => match accepted? {
-                None => return Ok(()),
-                Some((request, respond)) => {
-                    let (request, open) = open(request, limits);
-                    // Boxed, for a task is copied more than once on its way to its place and out of it.
-                    tokio::spawn(Box::pin(answer(handle(request), respond, open)));
-                    if !std::mem::replace(&mut asked, true) {
-                        first.notify_one();
+    async move {
+        loop {
+            tokio::select! {
+                biased;
+                accepted = connection.accept() => match accepted? {
+                    None => return Ok(()),
+                    Some((request, respond)) => {
+                        let (request, open) = open(request, limits);
+                        // Boxed, for a task is copied more than once on its way to its place and out of it.
+                        tokio::spawn(Box::pin(answer(handle(request), respond, open)));
+                        if !std::mem::replace(&mut asked, true) {
+                            first.notify_one();
+                        }
                     }
+                },
+                () = &mut leave, if !leaving => {
+                    leaving = true;
+                    connection.leave();
                 }
-            },
-            () = &mut leave, if !leaving => {
-                leaving = true;
-                connection.leave();
+                () = &mut lost => return Err(http2::Error::reset(Reason::CANCEL)),
             }
-            () = &mut lost => return Err(http2::Error::reset(Reason::CANCEL)),
         }
     }
 }
