@@ -135,20 +135,18 @@ impl Connection {
             if unsent.is_none()
                 && let Poll::Ready(Err(stopped)) = sending.poll_send(cx, &mut self.io)
             {
-                let failure = match stopped {
+                match stopped {
                     // One that reads no further may have said why.
-                    Stopped::Lost(error) => {
-                        unsent = Some(error);
-                        None
+                    Stopped::Lost(error) => unsent = Some(error),
+                    Stopped::Unsent => {
+                        let sending = Box::new(std::mem::take(sending));
+                        return Poll::Ready(Err(Failure::Unsent(sending)));
                     }
-                    Stopped::Unsent => Some(Failure::Unsent(Box::new(std::mem::take(sending)))),
-                    Stopped::Body(error) => Some(Failure::Body(error)),
+                    Stopped::Body(error) => return Poll::Ready(Err(Failure::Body(error))),
                     Stopped::WrongLength => {
-                        Some(Failure::Bad("the body has another length than its head says"))
+                        let what = "the body has another length than its head says";
+                        return Poll::Ready(Err(Failure::Bad(what)));
                     }
-                };
-                if let Some(failure) = failure {
-                    return Poll::Ready(Err(failure));
                 }
             }
             loop {
