@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use http::{Method, Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use crate::body::Body;
@@ -27,6 +28,10 @@ use crate::upload::{self, Patience};
 /// How long a client of a sidecar that leaves may take for its first request, before its connection
 /// is told to end. One that is told at once tries again and again, and never gets to ask.
 const FIRST: Duration = Duration::from_secs(1);
+
+/// After so many requests from one connection those that it has begun get their turn: a client that
+/// takes back what it asks for could have hundreds read at once, each with a task of its own.
+const AT_ONCE: u32 = 32;
 
 /// What one connection may cost, and what may be asked for on it.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +93,7 @@ where
         // Late is as good as asked.
         let _ = timeout(FIRST, begun.notified()).await;
     }));
-    let (mut asked, mut leaving) = (false, false);
+    let (mut asked, mut leaving, mut in_a_row) = (false, false, 0);
     async move {
         loop {
             tokio::select! {
@@ -101,6 +106,11 @@ where
                         tokio::spawn(Box::pin(answer(handle(request), respond, open)));
                         if !std::mem::replace(&mut asked, true) {
                             first.notify_one();
+                        }
+                        in_a_row += 1;
+                        if in_a_row == AT_ONCE {
+                            in_a_row = 0;
+                            yield_now().await;
                         }
                     }
                 },
