@@ -159,7 +159,8 @@ async fn accept(
                 // Only now: a port where nobody comes must not keep a place from the others. The
                 // semaphore is never closed; a permit always comes.
                 let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
-                hand_over(desks, port, Socket::Here(socket), permit, mesh.drain.run());
+                let (socket, running) = (Socket::Here(socket), mesh.drain.run());
+                hand_over(desks, Accepted { port, socket, permit, running });
             }
             Err(error) => {
                 mesh.metrics.process.accept_errors.inc();
@@ -188,30 +189,26 @@ async fn accept_last(
         && let Ok((socket, _)) = listener.accept()
     {
         if socket.set_nonblocking(true).is_ok() {
-            hand_over(desks, port, Socket::There(socket), permit, mesh.drain.run());
+            let (socket, running) = (Socket::There(socket), mesh.drain.run());
+            hand_over(desks, Accepted { port, socket, permit, running });
         }
     }
 }
 
-fn hand_over(
-    desks: &[Desk],
-    port: Port,
-    socket: Socket,
-    permit: OwnedSemaphorePermit,
-    running: Running,
-) {
+fn hand_over(desks: &[Desk], mut accepted: Accepted) {
     let busy = |(_, desk): &(usize, &Desk)| desk.connections.load(Ordering::Relaxed);
     let Some((number, desk)) = desks.iter().enumerate().min_by_key(busy) else { return };
-    let socket = match socket {
-        Socket::Here(socket) if number > 0 => match socket.into_std() {
-            Ok(socket) => Socket::There(socket),
+    if number > 0
+        && let Socket::Here(socket) = accepted.socket
+    {
+        match socket.into_std() {
+            Ok(socket) => accepted.socket = Socket::There(socket),
             Err(error) => return lost(&error),
-        },
-        known => known,
-    };
+        }
+    }
     desk.connections.fetch_add(1, Ordering::Relaxed);
     // A worker lives as long as the process.
-    let _ = desk.inbox.send(Accepted { port, socket, permit, running });
+    let _ = desk.inbox.send(accepted);
 }
 
 fn lost(error: &io::Error) {
