@@ -40,6 +40,7 @@ pub struct PodBuilder<'a> {
     token: bool,
     by_pillion: bool,
     under: Vec<String>,
+    workers: u16,
     flags: Vec<String>,
 }
 
@@ -78,6 +79,7 @@ impl<'a> PodBuilder<'a> {
             token: true,
             by_pillion: false,
             under: Vec::new(),
+            workers: 1,
             flags: Vec::new(),
         }
     }
@@ -130,6 +132,12 @@ impl<'a> PodBuilder<'a> {
         self
     }
 
+    /// How many workers the sidecar has [default: 1].
+    pub fn workers(mut self, workers: u16) -> Self {
+        self.workers = workers;
+        self
+    }
+
     /// Further flags of the sidecar.
     pub fn flags<S: AsRef<str>>(mut self, flags: impl IntoIterator<Item = S>) -> Self {
         self.flags.extend(flags.into_iter().map(|flag| flag.as_ref().to_owned()));
@@ -163,7 +171,7 @@ impl<'a> PodBuilder<'a> {
             ("--address", address.to_string()),
             ("--control-plane", self.mesh.api().to_string()),
             ("--trust-domain", TRUST_DOMAIN.to_owned()),
-            ("--workers", "1".to_owned()),
+            ("--workers", self.workers.to_string()),
         ];
         if self.token {
             let account = self.service_account.as_ref().unwrap_or(&self.name);

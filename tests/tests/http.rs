@@ -2,8 +2,12 @@
 
 use futures_util::future::join_all;
 use http::Version;
+use tests::app::App;
 use tests::body::{self, digest};
 use tests::client::{self, Http1, Http2, request, with_body};
+use tests::mesh::Mesh;
+use tests::pod::APP_PORT;
+use tests::yaml;
 
 use crate::shop::{API, Shop};
 
@@ -54,6 +58,29 @@ async fn a_kept_alive_connection_carries_many_requests() {
     }
     let connections = shop.api.app().connections();
     assert!(connections <= 5, "{connections} connections to the application for 100 requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_shared_among_the_workers() {
+    const WORKERS: u16 = 3;
+    let mesh = Mesh::with_objects(yaml::service("shop/api", 80, APP_PORT)).await;
+    let api = mesh.pod("shop/api").app(App::http()).start().await;
+    let web = mesh.pod("shop/web").workers(WORKERS).start().await;
+    web.until_known("api.shop:80").await;
+    let from_web =
+        async || api.metrics().await.sum("pillion_connections_open", &[("port", "mesh")]);
+    let before = from_web().await;
+    let mut connections = Vec::new();
+    for _ in 0..4 * WORKERS {
+        let mut connection = Http1::connect(web.proxy()).await.unwrap();
+        assert_eq!(connection.send(request("GET", API)).await.unwrap().status, 200);
+        connections.push(connection);
+    }
+    // Each has connections of its own to other sidecars.
+    assert_eq!(from_web().await, before + f64::from(WORKERS));
+    for mut connection in connections {
+        assert_eq!(connection.send(request("GET", API)).await.unwrap().status, 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
