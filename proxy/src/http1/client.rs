@@ -130,14 +130,14 @@ impl Connection {
     /// The head of the response, while the request is sent.
     async fn answered(&mut self, sending: &mut Sending) -> Result<Answered, Failure> {
         let mut interim = 0;
-        let mut unsent = None;
+        let mut cut_off = None;
         poll_fn(|cx| {
-            if unsent.is_none()
+            if cut_off.is_none()
                 && let Poll::Ready(Err(stopped)) = sending.poll_send(cx, &mut self.io)
             {
                 match stopped {
                     // One that reads no further may have said why.
-                    Stopped::Lost(error) => unsent = Some(error),
+                    Stopped::Lost(error) => cut_off = Some(error),
                     Stopped::Unsent => {
                         let sending = Box::new(std::mem::take(sending));
                         return Poll::Ready(Err(Failure::Unsent(sending)));
@@ -174,7 +174,7 @@ impl Connection {
                         Err(error) => return Poll::Ready(Err(Failure::Lost(error))),
                     };
                 let lost = || io::Error::new(io::ErrorKind::UnexpectedEof, lost);
-                return Poll::Ready(Err(Failure::Lost(unsent.take().unwrap_or_else(lost))));
+                return Poll::Ready(Err(Failure::Lost(cut_off.take().unwrap_or_else(lost))));
             }
         })
         .await
