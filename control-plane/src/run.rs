@@ -45,7 +45,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(args: Args) -> anyhow::Result<()> {
-    daemon::log::init(&args.log).context("--log-level")?;
+    daemon::log::init(args.log.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(run(args));
     runtime.shutdown_timeout(GOODBYE);

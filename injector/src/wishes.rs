@@ -175,7 +175,7 @@ fn joined<T: ToString>(entries: &[T]) -> String {
 }
 
 fn log_level(text: &str) -> Result<String, String> {
-    match daemon::log::filter(text) {
+    match text.parse::<daemon::log::Filter>() {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(format!("{text:?} is no filter of a log: {error}")),
     }

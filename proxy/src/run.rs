@@ -101,8 +101,8 @@ fn start_telemetry(config: &Config, mut log: daemon::log::LogArgs) -> anyhow::Re
         .with_context(|| format!("--otlp-endpoint {endpoint}"))?,
     };
     // Spans are for the OTLP endpoint, not for the log.
-    log.log_level = format!("{},{}=off", log.log_level, trace::TARGET);
-    let layer = daemon::log::layer(&log).context("--log-level")?;
+    log.log_level = log.log_level.without(trace::TARGET);
+    let layer = daemon::log::layer(log);
     let registry = tracing_subscriber::registry().with(layer).with(tracing.layer());
     registry.try_init().context("cannot start the log")?;
     Ok(tracing)

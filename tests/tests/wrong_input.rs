@@ -49,7 +49,7 @@ async fn an_unknown_flag_is_named_with_the_nearest_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_value_that_cannot_be_is_refused_with_the_flag_and_the_reason() {
-    let cases: [(&[&str], &[&str]); 7] = [
+    let cases: [(&[&str], &[&str]); 8] = [
         (&["--address", "localhost"], &["--address", "localhost"]),
         (&["--mesh-port", "0"], &["--mesh-port"]),
         (&["--connect-timeout", "1"], &["--connect-timeout"]),
@@ -57,6 +57,7 @@ async fn a_value_that_cannot_be_is_refused_with_the_flag_and_the_reason() {
         (&["--service", "api", "--app-port", "80"], &["--service"]),
         (&["--service", "shop/api"], &["--app-port"]),
         (&["--log-format", "xml"], &["--log-format", "json"]),
+        (&["--log-level", "proxy=info,wran"], &["--log-level", "wran", "warn"]),
     ];
     for (flags, parts) in cases {
         let output = proxy(&[&["--token-file", "/dev/null"], flags].concat(), &[]).await;
