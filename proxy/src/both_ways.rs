@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
 use crate::carried::Pieces;
-use crate::fill::{Expected, LITTLE};
+use crate::fill::Expected;
 
 /// Carries until both have ended.
 ///
@@ -39,8 +39,7 @@ struct Half {
     bytes: Bytes,
     /// Where what comes is put.
     room: BytesMut,
-    /// The last read was as large as it could be.
-    much: bool,
+    expected: Expected,
     /// Something was given since the last flush.
     unflushed: bool,
     /// The sender has ended.
@@ -83,9 +82,8 @@ impl Half {
         cx: &mut Context<'_>,
         from: &mut F,
     ) -> Poll<io::Result<Bytes>> {
-        let expected = if self.much { Expected::Much(None) } else { Expected::Little };
-        let bytes = ready!(from.poll_take(cx, expected, &mut self.room))?;
-        self.much = bytes.len() >= LITTLE;
+        let bytes = ready!(from.poll_take(cx, self.expected, &mut self.room))?;
+        self.expected = Expected::after(bytes.len());
         Poll::Ready(Ok(bytes))
     }
 }

@@ -8,20 +8,50 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
+use crate::server::MESH_FRAME;
+
 /// Most bytes that are read aside.
 pub(crate) const LITTLE: usize = 8 * 1024;
 
-/// Most bytes that are read at once.
-const MUCH: usize = 64 * 1024;
+/// Room for what comes in pieces larger than that: a frame's.
+const MUCH: usize = MESH_FRAME as usize;
+
+/// Room for what fills that too. The kernel answers each read of a connection with an ACK, in whose
+/// name its sender's next packets are carried.
+const FLOOD: usize = 4 * MUCH;
 
 /// How much is to be expected.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub enum Expected {
     /// Up to [`LITTLE`], or nothing for hours: it is read aside first, so that whoever waits has no
     /// room for it.
+    #[default]
     Little,
-    /// All that comes, up to so many bytes where that is known.
+    /// More, up to so many bytes where that is known.
     Much(Option<u64>),
+    /// As much as can be carried, up to so many bytes where that is known.
+    Flood(Option<u64>),
+}
+
+impl Expected {
+    /// What is to be expected when so many bytes came at once.
+    pub(crate) const fn after(bytes: usize) -> Self {
+        if bytes < LITTLE {
+            Self::Little
+        } else if bytes < MUCH / 2 {
+            Self::Much(None)
+        } else {
+            Self::Flood(None)
+        }
+    }
+
+    /// The same within a body of which so much is left.
+    pub(crate) const fn within(self, left: Option<u64>) -> Self {
+        match self {
+            Self::Little | Self::Much(_) => Self::Much(left),
+            Self::Flood(_) => Self::Flood(left),
+        }
+    }
 }
 
 /// Reads into `read` and says how much; 0 at the end of the connection.
@@ -31,13 +61,13 @@ pub(crate) fn poll_fill<I: AsyncRead + Unpin>(
     expected: Expected,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    match expected {
-        Expected::Little => poll_fill_aside(io, read, cx),
-        Expected::Much(left) => {
-            let most = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(MUCH);
-            poll_fill_straight(io, read, most.clamp(LITTLE, MUCH), cx)
-        }
-    }
+    let (left, room) = match expected {
+        Expected::Little => return poll_fill_aside(io, read, cx),
+        Expected::Much(left) => (left, MUCH),
+        Expected::Flood(left) => (left, FLOOD),
+    };
+    let left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(room);
+    poll_fill_straight(io, read, left.clamp(LITTLE, room), cx)
 }
 
 fn poll_fill_aside<I: AsyncRead + Unpin>(
@@ -59,7 +89,7 @@ fn poll_fill_straight<I: AsyncRead + Unpin>(
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     // Pieces that somebody keeps must not each keep a whole buffer: one is filled to its end.
-    if read.capacity() - read.len() < LITTLE {
+    if read.capacity() - read.len() < (most / 8).max(LITTLE) {
         read.reserve(most);
     }
     let most = most.min(read.capacity() - read.len());

@@ -8,11 +8,10 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
+use crate::server::WRITE;
+
 /// A piece from this length on is not copied.
 const LARGE: usize = 4 * 1024;
-
-/// From this length on nothing more is taken up before what is there was written.
-const FULL: usize = 64 * 1024;
 
 /// Room for the first small pieces: what a few messages take.
 const FIRST: usize = 1024;
@@ -40,9 +39,9 @@ impl Out {
         self.length
     }
 
-    /// Whether it is time to write.
+    /// Whether nothing more is taken up before what is there was written.
     pub(crate) const fn is_full(&self) -> bool {
-        self.length >= FULL
+        self.length >= WRITE
     }
 
     /// Adds a small piece.

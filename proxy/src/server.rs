@@ -32,8 +32,12 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(300);
 /// Streams that a peer may open at the same time on one HTTP/2 connection.
 pub const MAX_STREAMS: u32 = 100;
 
-/// How much one HTTP/2 stream may send ahead of its reader, in bytes.
-pub const STREAM_WINDOW: u32 = 256 * 1024;
+/// How much is written at once. With the four records of TLS around it, it fits into what the kernel
+/// hands to the network in one piece: as many whole packets as 64 KiB hold, at any usual MTU.
+pub const WRITE: usize = 61 * 1024;
+
+/// How much one HTTP/2 stream may send ahead of its reader, in bytes: four frames.
+pub const STREAM_WINDOW: u32 = 4 * MESH_FRAME;
 
 /// How much all streams of a connection may: every stream can fill its window, so that one slow
 /// reader never stops its neighbours.
@@ -42,8 +46,8 @@ pub const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Largest frame of HTTP/2 (RFC 9113 §6.5.2), in bytes: as the RFC has it by default.
 pub const FRAME: u32 = 16 * 1024;
 
-/// Largest frame between sidecars: what is carried in bulk costs a system call for each.
-pub const MESH_FRAME: u32 = 64 * 1024;
+/// Largest frame between sidecars: with its head it is one [`WRITE`].
+pub const MESH_FRAME: u32 = (WRITE - http2::HEAD) as u32;
 
 /// How long a client may take nothing of a response in HTTP/2, or of the whole connection.
 pub const READER_TIMEOUT: Duration = Duration::from_secs(300);

@@ -13,9 +13,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::carried::{Carried, Pieces};
 use crate::fill::Expected;
 use crate::http2::{self, Reason, RecvStream, SendStream};
+use crate::server::MESH_FRAME;
 
 /// Most bytes that are handed to the stream at once.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = MESH_FRAME as usize;
 
 /// One stream, after the CONNECT on it was granted. Dropped before its end, it is cancelled: the
 /// other side sees that nobody wants it any more.

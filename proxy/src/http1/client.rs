@@ -35,6 +35,7 @@ pub(crate) type Dialled = Either<Tunnel, TcpStream>;
 pub(crate) struct Connection {
     io: Dialled,
     read: BytesMut,
+    expected: Expected,
     lines: Lines,
     /// Its place on the connection that it is a stream of.
     stream: Option<StreamGuard>,
@@ -80,7 +81,8 @@ pub struct Download {
 impl Connection {
     /// One that carries nothing yet.
     pub(crate) fn new(io: Dialled, stream: Option<StreamGuard>) -> Self {
-        Self { io, read: BytesMut::new(), lines: Lines::default(), stream }
+        let (read, expected) = (BytesMut::new(), Expected::default());
+        Self { io, read, expected, lines: Lines::default(), stream }
     }
 
     /// Whether an idle one can carry nothing any more: it has ended, or says what nobody asked for.
@@ -234,13 +236,9 @@ impl Connection {
                 Ok(None) => {}
                 Err(bad) => return Poll::Ready(Some(Err(bad.into()))),
             }
-            match ready!(poll_fill(
-                &mut self.io,
-                &mut self.read,
-                Expected::Much(decoder.left()),
-                cx
-            )) {
-                Ok(1..) => {}
+            let expected = self.expected.within(decoder.left());
+            match ready!(poll_fill(&mut self.io, &mut self.read, expected, cx)) {
+                Ok(bytes @ 1..) => self.expected = Expected::after(bytes),
                 Ok(0) if decoder.may_end() => *decoder = Decoder::Over,
                 Ok(0) | Err(_) => return Poll::Ready(Some(Err(BodyError::Cut))),
             }

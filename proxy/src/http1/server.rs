@@ -97,6 +97,7 @@ enum Next {
 struct Connection<I> {
     io: I,
     read: BytesMut,
+    expected: Expected,
     lines: Lines,
     out: Out,
     /// The client has ended its side.
@@ -112,6 +113,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
         Self {
             io,
             read,
+            expected: Expected::default(),
             lines: Lines::default(),
             out: Out::default(),
             ended: false,
@@ -308,10 +310,12 @@ impl<I: Carried + Send + 'static> Connection<I> {
                     if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
                         return Poll::Ready(error);
                     }
-                    let left = upload.decoder.left();
-                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Much(left), cx))
-                    {
-                        Ok(1..) => continue,
+                    let expected = self.expected.within(upload.decoder.left());
+                    match ready!(poll_fill(&mut self.io, &mut self.read, expected, cx)) {
+                        Ok(bytes @ 1..) => {
+                            self.expected = Expected::after(bytes);
+                            continue;
+                        }
                         Ok(0) => io::ErrorKind::UnexpectedEof.into(),
                         Err(error) => error,
                     }

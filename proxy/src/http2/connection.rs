@@ -31,8 +31,7 @@ pub(crate) struct Connection<I> {
     shared: Arc<Shared>,
     receiver: Receiver,
     read: BytesMut,
-    /// The last read was as large as it could be.
-    much: bool,
+    expected: Expected,
     /// How long the other side has read nothing.
     unread: Idle,
     ending: Option<Ending>,
@@ -75,7 +74,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
             shared: Shared::new(State::new(role, settings)),
             receiver: Receiver::new(role, settings, bounds),
             read: BytesMut::new(),
-            much: false,
+            expected: Expected::default(),
             unread: Idle::new(reader),
             ending: None,
         }
@@ -121,7 +120,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
 
     /// Goes on while the connection is open.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Accepted>, Error>> {
-        let Self { io, shared, receiver, read, much, unread, .. } = self;
+        let Self { io, shared, receiver, read, expected, unread, .. } = self;
         let mut guard = shared.lock();
         let state = &mut *guard;
         state.awake = true;
@@ -148,12 +147,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
                 blocked = poll_write(io, state, receiver, unread, cx)?.is_pending();
             }
             let missing = wanted - read.len();
-            let expected = match (*much, missing > LITTLE) {
-                (_, true) => Expected::Much(Some(missing as u64)),
-                (true, false) => Expected::Much(None),
-                (false, false) => Expected::Little,
-            };
-            match poll_fill(io, read, expected, cx) {
+            if missing > LITTLE {
+                *expected = expected.within(Some(missing as u64));
+            }
+            match poll_fill(io, read, *expected, cx) {
                 Poll::Ready(Ok(0)) if state.is_idle() => return Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(0)) => {
                     let end = io::Error::from(io::ErrorKind::UnexpectedEof);
@@ -161,7 +158,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
                 }
                 Poll::Ready(Ok(bytes)) => {
                     state.heard = true;
-                    *much = bytes >= LITTLE;
+                    *expected = Expected::after(bytes);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The length of a frame's head.
-pub(super) const HEAD: usize = 9;
+pub(crate) const HEAD: usize = 9;
 
 /// The largest window (RFC 9113 §6.9.1).
 pub(super) const MOST_WINDOW: i64 = (1 << 31) - 1;

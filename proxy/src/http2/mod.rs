@@ -28,6 +28,7 @@ pub use bounds::Carries;
 pub(crate) use connection::{Connection, Watch};
 pub use error::Error;
 pub(crate) use fields::Protocol;
+pub(crate) use frame::HEAD;
 pub use frame::Reason;
 pub use handles::{RecvStream, SendStream};
 pub(crate) use open::{Answer, Opener, Opening};
