@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
 use crate::carried::Pieces;
-use crate::fill::Expected;
+use crate::fill::Pace;
 
 /// Carries until both have ended.
 ///
@@ -39,7 +39,7 @@ struct Half {
     bytes: Bytes,
     /// Where what comes is put.
     room: BytesMut,
-    expected: Expected,
+    pace: Pace,
     /// Something was given since the last flush.
     unflushed: bool,
     /// The sender has ended.
@@ -82,9 +82,7 @@ impl Half {
         cx: &mut Context<'_>,
         from: &mut F,
     ) -> Poll<io::Result<Bytes>> {
-        let bytes = ready!(from.poll_take(cx, self.expected, &mut self.room))?;
-        self.expected = Expected::after(bytes.len());
-        Poll::Ready(Ok(bytes))
+        from.poll_take(cx, &mut self.pace, &mut self.room)
     }
 }
 
@@ -99,10 +97,10 @@ mod tests {
         fn poll_take(
             &mut self,
             cx: &mut Context<'_>,
-            expected: Expected,
+            pace: &mut Pace,
             room: &mut BytesMut,
         ) -> Poll<io::Result<Bytes>> {
-            carried::poll_read(self, cx, expected, room)
+            carried::poll_read(self, cx, pace, room)
         }
 
         fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {

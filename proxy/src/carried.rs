@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::either::Either;
 
-use crate::fill::{Expected, poll_fill};
+use crate::fill::{Expected, Pace};
 
 /// A connection that bytes are carried on.
 pub trait Carried: Pieces + AsyncRead + AsyncWrite + Unpin {
@@ -32,7 +32,7 @@ pub trait Pieces {
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        expected: Expected,
+        pace: &mut Pace,
         room: &mut BytesMut,
     ) -> Poll<io::Result<Bytes>>;
 
@@ -47,10 +47,10 @@ pub trait Pieces {
 pub(crate) fn poll_read<I: AsyncRead + Unpin>(
     io: &mut I,
     cx: &mut Context<'_>,
-    expected: Expected,
+    pace: &mut Pace,
     room: &mut BytesMut,
 ) -> Poll<io::Result<Bytes>> {
-    ready!(poll_fill(io, room, expected, cx))?;
+    ready!(pace.poll_fill(io, room, Expected::Anything, cx))?;
     Poll::Ready(Ok(room.split().freeze()))
 }
 
@@ -82,10 +82,10 @@ impl Pieces for TcpStream {
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        expected: Expected,
+        pace: &mut Pace,
         room: &mut BytesMut,
     ) -> Poll<io::Result<Bytes>> {
-        poll_read(self, cx, expected, room)
+        poll_read(self, cx, pace, room)
     }
 
     fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
@@ -107,10 +107,10 @@ impl Pieces for Box<dyn Carried + Send> {
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        expected: Expected,
+        pace: &mut Pace,
         room: &mut BytesMut,
     ) -> Poll<io::Result<Bytes>> {
-        (**self).poll_take(cx, expected, room)
+        (**self).poll_take(cx, pace, room)
     }
 
     fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {
@@ -138,12 +138,12 @@ impl<L: Pieces, R: Pieces> Pieces for Either<L, R> {
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        expected: Expected,
+        pace: &mut Pace,
         room: &mut BytesMut,
     ) -> Poll<io::Result<Bytes>> {
         match self {
-            Self::Left(io) => io.poll_take(cx, expected, room),
-            Self::Right(io) => io.poll_take(cx, expected, room),
+            Self::Left(io) => io.poll_take(cx, pace, room),
+            Self::Right(io) => io.poll_take(cx, pace, room),
         }
     }
 

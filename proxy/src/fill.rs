@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, BytesMut};
@@ -20,54 +21,104 @@ const MUCH: usize = MESH_FRAME as usize;
 /// name its sender's next packets are carried.
 const FLOOD: usize = 4 * MUCH;
 
-/// How much is to be expected.
-#[derive(Debug, Clone, Copy, Default)]
-pub enum Expected {
-    /// Up to [`LITTLE`], or nothing for hours: it is read aside first, so that whoever waits has no
-    /// room for it.
-    #[default]
-    Little,
-    /// More, up to so many bytes where that is known.
-    Much(Option<u64>),
-    /// As much as can be carried, up to so many bytes where that is known.
-    Flood(Option<u64>),
+/// Most connections that have room for a flood, so that many at once do not take all memory.
+static FLOODS: Permits = Permits(AtomicUsize::new(64));
+
+/// What is read of a connection next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Expected {
+    /// The little that comes between bodies, if anything.
+    Head,
+    /// Whatever comes, and be it nothing for hours.
+    Anything,
+    /// What belongs together, of which so much is missing where that is known.
+    Body(Option<u64>),
 }
 
-impl Expected {
-    /// What is to be expected when so many bytes came at once.
-    pub(crate) const fn after(bytes: usize) -> Self {
+/// How much a connection has to say, by what came of it at once the last time.
+#[derive(Debug, Default)]
+pub struct Pace {
+    rank: Rank,
+    /// Of a flood for which there is room.
+    permit: Option<Permit>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+enum Rank {
+    /// Up to [`LITTLE`]: it is read aside first, so that whoever waits has no room for it.
+    #[default]
+    Little,
+    Much,
+    /// Half of the room for much, or all that was left of it.
+    Flood,
+}
+
+impl Pace {
+    /// Reads into `read` and says how much; 0 at the end of the connection.
+    pub(crate) fn poll_fill<I: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut I,
+        read: &mut BytesMut,
+        expected: Expected,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let room = match (self.rank, expected) {
+            (_, Expected::Head) | (Rank::Little, Expected::Anything) => 0,
+            (Rank::Little, Expected::Body(_)) | (Rank::Much, _) => MUCH,
+            (Rank::Flood, _) => {
+                self.permit = self.permit.take().or_else(|| FLOODS.take());
+                if self.permit.is_some() { FLOOD } else { MUCH }
+            }
+        };
+        let polled = match expected {
+            _ if room == 0 => poll_fill_aside(io, read, cx),
+            Expected::Body(Some(left)) => {
+                let left = usize::try_from(left).unwrap_or(room);
+                poll_fill_straight(io, read, left.clamp(LITTLE, room), cx)
+            }
+            _ => poll_fill_straight(io, read, room, cx),
+        };
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.rank = Rank::of(bytes);
+        }
+        if polled.is_pending() || !matches!(self.rank, Rank::Flood) {
+            self.permit = None; // nobody rests on one
+        }
+        polled
+    }
+}
+
+impl Rank {
+    const fn of(bytes: usize) -> Self {
         if bytes < LITTLE {
             Self::Little
         } else if bytes < MUCH / 2 {
-            Self::Much(None)
+            Self::Much
         } else {
-            Self::Flood(None)
-        }
-    }
-
-    /// The same within a body of which so much is left.
-    pub(crate) const fn within(self, left: Option<u64>) -> Self {
-        match self {
-            Self::Little | Self::Much(_) => Self::Much(left),
-            Self::Flood(_) => Self::Flood(left),
+            Self::Flood
         }
     }
 }
 
-/// Reads into `read` and says how much; 0 at the end of the connection.
-pub(crate) fn poll_fill<I: AsyncRead + Unpin>(
-    io: &mut I,
-    read: &mut BytesMut,
-    expected: Expected,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<usize>> {
-    let (left, room) = match expected {
-        Expected::Little => return poll_fill_aside(io, read, cx),
-        Expected::Much(left) => (left, MUCH),
-        Expected::Flood(left) => (left, FLOOD),
-    };
-    let left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(room);
-    poll_fill_straight(io, read, left.clamp(LITTLE, room), cx)
+/// So many connections may do something.
+struct Permits(AtomicUsize);
+
+/// One of them does.
+#[derive(Debug)]
+struct Permit(&'static AtomicUsize);
+
+impl Permits {
+    fn take(&'static self) -> Option<Permit> {
+        let Self(left) = self;
+        let one = |left: usize| left.checked_sub(1);
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one).ok().map(|_| Permit(left))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn poll_fill_aside<I: AsyncRead + Unpin>(
@@ -99,4 +150,44 @@ fn poll_fill_straight<I: AsyncRead + Unpin>(
         *read = BytesMut::new(); // nothing came: nothing is kept for it
     }
     polled
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[test]
+    fn only_so_many_have_a_permit_and_each_gives_it_back() {
+        static TWO: Permits = Permits(AtomicUsize::new(2));
+        let (one, other) = (TWO.take(), TWO.take());
+        assert!(one.is_some() && other.is_some() && TWO.take().is_none());
+        drop(one);
+        assert!(TWO.take().is_some());
+    }
+
+    #[tokio::test]
+    async fn who_sends_much_is_read_in_larger_pieces_and_rests_without_room() {
+        let (mut near, mut far) = duplex(4 * FLOOD);
+        near.write_all(&vec![7; LITTLE + MUCH + FLOOD + 1]).await.unwrap();
+        let (mut pace, mut came) = (Pace::default(), Vec::new());
+        let mut read = BytesMut::new();
+        for _ in 0..4 {
+            let fill =
+                |cx: &mut Context<'_>| pace.poll_fill(&mut far, &mut read, Expected::Anything, cx);
+            came.push(poll_fn(fill).await.unwrap());
+            read = BytesMut::new();
+        }
+        assert_eq!(came, [LITTLE, MUCH, FLOOD, 1]);
+        pace.rank = Rank::Flood;
+        poll_fn(|cx| {
+            let polled = pace.poll_fill(&mut far, &mut read, Expected::Anything, cx);
+            assert!(polled.is_pending() && read.capacity() == 0 && pace.permit.is_none());
+            Poll::Ready(())
+        })
+        .await;
+    }
 }

@@ -12,7 +12,7 @@ use memchr::memchr2_iter;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::carried::{Carried, Pieces};
-use crate::fill::Expected;
+use crate::fill::Pace;
 use crate::layer::writes_pass;
 use crate::server::MAX_HEAD;
 use crate::sniff::{is_blank, is_space, is_token};
@@ -142,10 +142,10 @@ impl<I: Pieces> Pieces for Opaque<I> {
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        expected: Expected,
+        pace: &mut Pace,
         room: &mut BytesMut,
     ) -> Poll<io::Result<Bytes>> {
-        let bytes = ready!(self.io.poll_take(cx, expected, room))?;
+        let bytes = ready!(self.io.poll_take(cx, pace, room))?;
         self.watch(&bytes)?;
         Poll::Ready(Ok(bytes))
     }

@@ -17,7 +17,7 @@ use crate::client_hello::ClientHello;
 use crate::drain::Running;
 use crate::error::ProxyError;
 use crate::exchange::now_rfc3339;
-use crate::fill::Expected;
+use crate::fill::Pace;
 use crate::layer::writes_pass;
 use crate::mesh::Mesh;
 use crate::telemetry::access_log::{Line, cut};
@@ -179,10 +179,10 @@ impl<I: Pieces> Pieces for Counted<I> {
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        expected: Expected,
+        pace: &mut Pace,
         room: &mut BytesMut,
     ) -> Poll<io::Result<Bytes>> {
-        let read = ready!(self.io.poll_take(cx, expected, room))?;
+        let read = ready!(self.io.poll_take(cx, pace, room))?;
         self.read.inc_by(read.len() as u64);
         self.bytes += read.len() as u64;
         if !matches!(self.hello, ClientHello::Over)

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use crate::carried::{Carried, Pieces};
-use crate::fill::Expected;
+use crate::fill::Pace;
 use crate::layer::writes_pass;
 
 /// What HTTP/2 with prior knowledge begins with (RFC 9113 §3.4).
@@ -161,13 +161,13 @@ impl<I: Pieces> Pieces for Prefixed<I> {
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        expected: Expected,
+        pace: &mut Pace,
         room: &mut BytesMut,
     ) -> Poll<io::Result<Bytes>> {
         if self.prefix.has_remaining() {
             return Poll::Ready(Ok(std::mem::take(&mut self.prefix).freeze()));
         }
-        self.io.poll_take(cx, expected, room)
+        self.io.poll_take(cx, pace, room)
     }
 
     fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &mut Bytes) -> Poll<io::Result<()>> {

@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::carried::{Carried, Pieces};
-use crate::fill::Expected;
+use crate::fill::Pace;
 use crate::http2::{self, Reason, RecvStream, SendStream};
 use crate::server::MESH_FRAME;
 
@@ -72,7 +72,7 @@ impl Pieces for Tunnel {
     fn poll_take(
         &mut self,
         cx: &mut Context<'_>,
-        _: Expected,
+        _: &mut Pace,
         _: &mut BytesMut,
     ) -> Poll<io::Result<Bytes>> {
         ready!(self.poll_unread(cx))?;

@@ -19,7 +19,7 @@ use super::pipe::{Feed, Wants, pipe};
 use super::sending::{Sending, Stopped};
 use crate::body::BodyError;
 use crate::carried::Carried;
-use crate::fill::{Expected, poll_fill};
+use crate::fill::{Expected, Pace};
 use crate::received::Received;
 use crate::sniff::Prefixed;
 use crate::tunnel::Tunnel;
@@ -35,7 +35,7 @@ pub(crate) type Dialled = Either<Tunnel, TcpStream>;
 pub(crate) struct Connection {
     io: Dialled,
     read: BytesMut,
-    expected: Expected,
+    pace: Pace,
     lines: Lines,
     /// Its place on the connection that it is a stream of.
     stream: Option<StreamGuard>,
@@ -81,14 +81,14 @@ pub struct Download {
 impl Connection {
     /// One that carries nothing yet.
     pub(crate) fn new(io: Dialled, stream: Option<StreamGuard>) -> Self {
-        let (read, expected) = (BytesMut::new(), Expected::default());
-        Self { io, read, expected, lines: Lines::default(), stream }
+        let (read, pace) = (BytesMut::new(), Pace::default());
+        Self { io, read, pace, lines: Lines::default(), stream }
     }
 
     /// Whether an idle one can carry nothing any more: it has ended, or says what nobody asked for.
     /// Otherwise the task of `cx` is woken when that changes.
     pub(crate) fn is_spent(&mut self, cx: &mut Context<'_>) -> bool {
-        poll_fill(&mut self.io, &mut self.read, Expected::Little, cx).is_ready()
+        self.pace.poll_fill(&mut self.io, &mut self.read, Expected::Head, cx).is_ready()
     }
 
     /// Ends an idle one in order.
@@ -164,17 +164,19 @@ impl Connection {
                     Some(head) => return Poll::Ready(Ok(head)),
                     None => {}
                 }
-                let lost =
-                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Little, cx)) {
-                        Ok(1..) => continue,
-                        Ok(0) if self.read.is_empty() => {
-                            "the connection was closed before a response"
-                        }
-                        Ok(0) => {
-                            return Poll::Ready(Err(Failure::Bad("its response ends in the head")));
-                        }
-                        Err(error) => return Poll::Ready(Err(Failure::Lost(error))),
-                    };
+                let lost = match ready!(self.pace.poll_fill(
+                    &mut self.io,
+                    &mut self.read,
+                    Expected::Head,
+                    cx
+                )) {
+                    Ok(1..) => continue,
+                    Ok(0) if self.read.is_empty() => "the connection was closed before a response",
+                    Ok(0) => {
+                        return Poll::Ready(Err(Failure::Bad("its response ends in the head")));
+                    }
+                    Err(error) => return Poll::Ready(Err(Failure::Lost(error))),
+                };
                 let lost = || io::Error::new(io::ErrorKind::UnexpectedEof, lost);
                 return Poll::Ready(Err(Failure::Lost(cut_off.take().unwrap_or_else(lost))));
             }
@@ -236,9 +238,9 @@ impl Connection {
                 Ok(None) => {}
                 Err(bad) => return Poll::Ready(Some(Err(bad.into()))),
             }
-            let expected = self.expected.within(decoder.left());
-            match ready!(poll_fill(&mut self.io, &mut self.read, expected, cx)) {
-                Ok(bytes @ 1..) => self.expected = Expected::after(bytes),
+            let expected = Expected::Body(decoder.left());
+            match ready!(self.pace.poll_fill(&mut self.io, &mut self.read, expected, cx)) {
+                Ok(1..) => {}
                 Ok(0) if decoder.may_end() => *decoder = Decoder::Over,
                 Ok(0) | Err(_) => return Poll::Ready(Some(Err(BodyError::Cut))),
             }

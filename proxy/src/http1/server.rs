@@ -22,7 +22,7 @@ use crate::body::{Body, BodyError};
 use crate::carried::Carried;
 use crate::drain::{Drain, Rest};
 use crate::farewell::{FAREWELL, Farewell};
-use crate::fill::{Expected, poll_fill};
+use crate::fill::{Expected, Pace};
 use crate::idle::Idle;
 use crate::out::Out;
 use crate::received::Received;
@@ -97,7 +97,7 @@ enum Next {
 struct Connection<I> {
     io: I,
     read: BytesMut,
-    expected: Expected,
+    pace: Pace,
     lines: Lines,
     out: Out,
     /// The client has ended its side.
@@ -113,7 +113,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
         Self {
             io,
             read,
-            expected: Expected::default(),
+            pace: Pace::default(),
             lines: Lines::default(),
             out: Out::default(),
             ended: false,
@@ -136,7 +136,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
                     Ok(None) => {}
                     parsed => return Poll::Ready(Ok(parsed)),
                 }
-                match poll_fill(&mut self.io, &mut self.read, Expected::Little, cx)? {
+                match self.pace.poll_fill(&mut self.io, &mut self.read, Expected::Head, cx)? {
                     Poll::Ready(0) => {
                         self.ended = true;
                         return Poll::Ready(Ok(Ok(None)));
@@ -296,13 +296,16 @@ impl<I: Carried + Send + 'static> Connection<I> {
             let gone = match upload.poll(cx, &mut self.read) {
                 Feeding::Waits => return Poll::Pending,
                 Feeding::Over if self.ended || self.read.len() >= AHEAD => return Poll::Pending,
-                Feeding::Over => {
-                    match ready!(poll_fill(&mut self.io, &mut self.read, Expected::Little, cx)) {
-                        Ok(0) => io::ErrorKind::UnexpectedEof.into(),
-                        Ok(_) => continue,
-                        Err(error) => error,
-                    }
-                }
+                Feeding::Over => match ready!(self.pace.poll_fill(
+                    &mut self.io,
+                    &mut self.read,
+                    Expected::Head,
+                    cx
+                )) {
+                    Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+                    Ok(_) => continue,
+                    Err(error) => error,
+                },
                 Feeding::Hungry => {
                     if std::mem::take(&mut upload.expects) {
                         self.out.text(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -310,12 +313,9 @@ impl<I: Carried + Send + 'static> Connection<I> {
                     if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
                         return Poll::Ready(error);
                     }
-                    let expected = self.expected.within(upload.decoder.left());
-                    match ready!(poll_fill(&mut self.io, &mut self.read, expected, cx)) {
-                        Ok(bytes @ 1..) => {
-                            self.expected = Expected::after(bytes);
-                            continue;
-                        }
+                    let expected = Expected::Body(upload.decoder.left());
+                    match ready!(self.pace.poll_fill(&mut self.io, &mut self.read, expected, cx)) {
+                        Ok(1..) => continue,
                         Ok(0) => io::ErrorKind::UnexpectedEof.into(),
                         Err(error) => error,
                     }

@@ -21,7 +21,7 @@ use super::receive::{Came, Fault, Receiver};
 use super::state::{Shared, State};
 use super::{Role, Settings};
 use crate::farewell::{FAREWELL, Farewell};
-use crate::fill::{Expected, LITTLE, poll_fill};
+use crate::fill::{Expected, LITTLE, Pace};
 use crate::idle::Idle;
 
 /// One side of a connection.
@@ -31,7 +31,7 @@ pub(crate) struct Connection<I> {
     shared: Arc<Shared>,
     receiver: Receiver,
     read: BytesMut,
-    expected: Expected,
+    pace: Pace,
     /// How long the other side has read nothing.
     unread: Idle,
     ending: Option<Ending>,
@@ -74,7 +74,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
             shared: Shared::new(State::new(role, settings)),
             receiver: Receiver::new(role, settings, bounds),
             read: BytesMut::new(),
-            expected: Expected::default(),
+            pace: Pace::default(),
             unread: Idle::new(reader),
             ending: None,
         }
@@ -120,7 +120,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
 
     /// Goes on while the connection is open.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Accepted>, Error>> {
-        let Self { io, shared, receiver, read, expected, unread, .. } = self;
+        let Self { io, shared, receiver, read, pace, unread, .. } = self;
         let mut guard = shared.lock();
         let state = &mut *guard;
         state.awake = true;
@@ -147,19 +147,17 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
                 blocked = poll_write(io, state, receiver, unread, cx)?.is_pending();
             }
             let missing = wanted - read.len();
-            if missing > LITTLE {
-                *expected = expected.within(Some(missing as u64));
-            }
-            match poll_fill(io, read, *expected, cx) {
+            let expected = match missing {
+                0..=LITTLE => Expected::Anything,
+                _ => Expected::Body(Some(missing as u64)),
+            };
+            match pace.poll_fill(io, read, expected, cx) {
                 Poll::Ready(Ok(0)) if state.is_idle() => return Poll::Ready(Ok(None)),
                 Poll::Ready(Ok(0)) => {
                     let end = io::Error::from(io::ErrorKind::UnexpectedEof);
                     return Poll::Ready(Err(end.into()));
                 }
-                Poll::Ready(Ok(bytes)) => {
-                    state.heard = true;
-                    *expected = Expected::after(bytes);
-                }
+                Poll::Ready(Ok(_)) => state.heard = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {
                     // What was answered meanwhile.
