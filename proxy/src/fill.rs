@@ -9,12 +9,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::server::MESH_FRAME;
+use crate::server::{MESH_FRAME, WRITE};
 
 /// Most bytes that are read aside.
 pub(crate) const LITTLE: usize = 8 * 1024;
 
-/// Room for what comes in pieces larger than that: a frame's.
+/// Room for what comes in pieces larger than that: what a frame carries.
 const MUCH: usize = MESH_FRAME as usize;
 
 /// Room for what fills that too. The kernel answers each read of a connection with an ACK, in whose
@@ -41,6 +41,9 @@ pub struct Pace {
     rank: Rank,
     /// Of a flood for which there is room.
     permit: Option<Permit>,
+    /// Several streams share the connection: it is read a frame at a time, for what one of them
+    /// does not read keeps what came with it.
+    shared: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -54,6 +57,11 @@ enum Rank {
 }
 
 impl Pace {
+    /// The pace of a connection that streams share.
+    pub(crate) fn shared() -> Self {
+        Self { shared: true, ..Self::default() }
+    }
+
     /// Reads into `read` and says how much; 0 at the end of the connection.
     pub(crate) fn poll_fill<I: AsyncRead + Unpin>(
         &mut self,
@@ -62,14 +70,7 @@ impl Pace {
         expected: Expected,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let room = match (self.rank, expected) {
-            (_, Expected::Head) | (Rank::Little, Expected::Anything) => 0,
-            (Rank::Little, Expected::Body(_)) | (Rank::Much, _) => MUCH,
-            (Rank::Flood, _) => {
-                self.permit = self.permit.take().or_else(|| FLOODS.take());
-                if self.permit.is_some() { FLOOD } else { MUCH }
-            }
-        };
+        let room = self.room(expected);
         let polled = match expected {
             _ if room == 0 => poll_fill_aside(io, read, cx),
             Expected::Body(Some(left)) => {
@@ -85,6 +86,19 @@ impl Pace {
             self.permit = None; // nobody rests on one
         }
         polled
+    }
+
+    /// How much is read at once; 0 for what is read aside.
+    fn room(&mut self, expected: Expected) -> usize {
+        match (self.rank, expected) {
+            (_, Expected::Head) | (Rank::Little, Expected::Anything) => 0,
+            _ if self.shared => WRITE,
+            (Rank::Little | Rank::Much, _) => MUCH,
+            (Rank::Flood, _) => {
+                self.permit = self.permit.take().or_else(|| FLOODS.take());
+                if self.permit.is_some() { FLOOD } else { MUCH }
+            }
+        }
     }
 }
 

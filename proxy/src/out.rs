@@ -10,8 +10,9 @@ use tokio::io::AsyncWrite;
 
 use crate::server::WRITE;
 
-/// A piece from this length on is not copied.
-const LARGE: usize = 4 * 1024;
+/// A piece from this length on is not copied, though it keeps what it was read with: at most four
+/// do until nothing more is taken up.
+const LARGE: usize = 16 * 1024;
 
 /// Room for the first small pieces: what a few messages take.
 const FIRST: usize = 1024;

@@ -74,7 +74,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
             shared: Shared::new(State::new(role, settings)),
             receiver: Receiver::new(role, settings, bounds),
             read: BytesMut::new(),
-            pace: Pace::default(),
+            pace: Pace::shared(),
             unread: Idle::new(reader),
             ending: None,
         }

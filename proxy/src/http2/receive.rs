@@ -58,6 +58,8 @@ pub(super) struct Receiver {
     /// A block of fields whose end is still to come.
     block: Option<Block>,
     pub(super) bounds: Bounds,
+    /// How much has come in whole frames, in bytes.
+    came: u64,
     /// The largest frame that may come.
     most: usize,
     /// How many streams may be open.
@@ -88,6 +90,7 @@ impl Receiver {
             decoder: Decoder::new(HEADER_TABLE),
             block: None,
             bounds,
+            came: 0,
             most: settings.frame as usize,
             streams: settings.streams,
             skipped: 0..0,
@@ -122,6 +125,7 @@ impl Receiver {
             }
             read.advance(HEAD);
             let payload = read.split_to(head.length);
+            self.came += whole as u64;
             self.bounds.frame(head, Instant::now)?;
             if let Some(request) = self.frame(state, head, payload)? {
                 return Ok(Came::Request(head.stream, request));
@@ -172,7 +176,7 @@ impl Receiver {
         let last = head.has(flag::END_STREAM);
         let taken = match state.streams.get_mut(&id) {
             Some(stream) if stream.is_receiving() => {
-                stream.incoming.data(data, head.length as u32, last)
+                stream.incoming.data(data, head.length as u32, self.came, last)
             }
             _ => Err(None),
         };

@@ -11,6 +11,7 @@ use super::error::Error;
 use super::fields::{Fields, Response};
 use super::frame::Reason;
 use super::window::Window;
+use crate::server::STREAM_WINDOW;
 
 /// Pieces below this length are joined while nobody reads them, so that each does not keep the
 /// whole of what it was read with.
@@ -162,7 +163,8 @@ impl Incoming {
         }
     }
 
-    /// Takes data up that counts as so many bytes; says how many of them nobody is going to read.
+    /// Takes data up that counts as so many bytes, when so much has come on the connection; says how
+    /// many of them nobody is going to read.
     ///
     /// # Errors
     /// What the stream ends with.
@@ -170,6 +172,7 @@ impl Incoming {
         &mut self,
         data: Bytes,
         counted: u32,
+        at: u64,
         last: bool,
     ) -> Result<usize, Option<Reason>> {
         if !self.window.take(counted) {
@@ -186,7 +189,7 @@ impl Incoming {
         let mut unread = counted as usize;
         if length > 0 && !self.unwanted {
             unread -= length;
-            self.data.push(data);
+            self.data.push(data, at);
         }
         self.wake();
         Ok(unread)
@@ -276,38 +279,54 @@ fn wait(waiting: &mut Option<Waker>, cx: &Context<'_>) {
 /// Data that has come, in order.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
-    first: Bytes,
-    more: VecDeque<Bytes>,
+    first: Piece,
+    more: VecDeque<Piece>,
     /// Small pieces, joined, after all others.
     small: BytesMut,
+    /// How many, from the first on, keep nothing but themselves.
+    own: usize,
+}
+
+/// What came at once, which keeps the whole of what it was read with.
+#[derive(Debug, Default)]
+struct Piece {
+    bytes: Bytes,
+    /// How much had come on the connection.
+    at: u64,
 }
 
 impl Pieces {
     pub(super) fn is_empty(&self) -> bool {
-        self.first.is_empty()
+        self.first.bytes.is_empty()
     }
 
-    /// Adds a piece that is not empty.
-    pub(super) fn push(&mut self, piece: Bytes) {
-        if self.first.is_empty() {
-            self.first = piece;
-        } else if piece.len() < SMALL {
-            self.small.extend_from_slice(&piece);
+    /// Adds a piece that is not empty, when so much has come on the connection.
+    pub(super) fn push(&mut self, bytes: Bytes, at: u64) {
+        if self.is_empty() {
+            self.first = Piece { bytes, at };
+            return;
+        }
+        if self.kept().next().is_some_and(|oldest| at - oldest.at > u64::from(STREAM_WINDOW)) {
+            self.copy_kept();
+        }
+        if bytes.len() < SMALL {
+            self.small.extend_from_slice(&bytes);
         } else {
-            self.join();
-            self.more.push_back(piece);
+            self.join(at);
+            self.more.push_back(Piece { bytes, at });
         }
     }
 
     pub(super) fn pop(&mut self) -> Option<Bytes> {
-        if self.first.is_empty() {
+        if self.is_empty() {
             return None;
         }
         if self.more.is_empty() {
-            self.join();
+            self.join(self.first.at);
         }
+        self.own = self.own.saturating_sub(1);
         let next = self.more.pop_front().unwrap_or_default();
-        Some(std::mem::replace(&mut self.first, next))
+        Some(std::mem::replace(&mut self.first, next).bytes)
     }
 
     /// Drops all; says how many bytes that were.
@@ -319,15 +338,31 @@ impl Pieces {
         bytes
     }
 
-    fn join(&mut self) {
+    fn join(&mut self, at: u64) {
         if !self.small.is_empty() {
-            self.more.push_back(self.small.split().freeze());
+            self.more.push_back(Piece { bytes: self.small.split().freeze(), at });
         }
+    }
+
+    /// Pieces that keep more than themselves, the oldest first.
+    fn kept(&mut self) -> impl Iterator<Item = &mut Piece> {
+        std::iter::once(&mut self.first).chain(&mut self.more).skip(self.own)
+    }
+
+    /// Copies what has waited while more than a stream's window came, most of it for others: what
+    /// nobody reads must not keep what others have read.
+    fn copy_kept(&mut self) {
+        for piece in self.kept() {
+            piece.bytes = Bytes::copy_from_slice(&piece.bytes);
+        }
+        self.own = 1 + self.more.len();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -337,16 +372,45 @@ mod tests {
         for (number, length) in [1, 2, 3, SMALL, 4, 5, 2 * SMALL, 6].into_iter().enumerate() {
             let piece = vec![b'a' + u8::try_from(number).unwrap(); length];
             sent.extend_from_slice(&piece);
-            pieces.push(piece.into());
+            pieces.push(piece.into(), 0);
         }
         let came: Vec<Bytes> = std::iter::from_fn(|| pieces.pop()).collect();
         assert_eq!(came.concat(), sent);
         let lengths: Vec<usize> = came.iter().map(Bytes::len).collect();
         assert_eq!(lengths, [1, 5, SMALL, 9, 2 * SMALL, 6]);
         assert!(pieces.is_empty());
-        pieces.push(Bytes::from_static(b"ab"));
-        pieces.push(Bytes::from_static(b"c"));
+        pieces.push(Bytes::from_static(b"ab"), 0);
+        pieces.push(Bytes::from_static(b"c"), 0);
         assert_eq!(pieces.clear(), 3);
         assert!(pieces.is_empty());
+    }
+
+    #[test]
+    fn what_waits_while_others_are_served_keeps_nothing_of_theirs() {
+        const WINDOW: u64 = STREAM_WINDOW as u64;
+        let read = Arc::new(());
+        let mut pieces = Pieces::default();
+        // (how much had come, how much is kept with what waits then)
+        let cases = [(0, 1), (WINDOW, 2), (WINDOW + 1, 1), (2 * WINDOW + 1, 2), (9 * WINDOW, 1)];
+        for (number, (at, kept)) in cases.into_iter().enumerate() {
+            let piece = Large(Arc::clone(&read), [number as u8; 2 * SMALL]);
+            pieces.push(Bytes::from_owner(piece), at);
+            assert_eq!(Arc::strong_count(&read) - 1, kept, "when {at} had come");
+            if number == 2 {
+                assert_eq!(pieces.pop().unwrap()[0], 0, "one that keeps nothing else");
+            }
+        }
+        let rest: Vec<u8> = std::iter::from_fn(|| pieces.pop()).map(|piece| piece[0]).collect();
+        assert_eq!(rest, [1, 2, 3, 4]);
+        assert_eq!(Arc::strong_count(&read), 1);
+    }
+
+    /// A piece of something larger.
+    struct Large(#[expect(dead_code, reason = "it is counted")] Arc<()>, [u8; 2 * SMALL]);
+
+    impl AsRef<[u8]> for Large {
+        fn as_ref(&self) -> &[u8] {
+            &self.1
+        }
     }
 }

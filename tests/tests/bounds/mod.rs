@@ -41,6 +41,11 @@ async fn a_label_has_a_thousand_names_of_tls_clients_and_then_one_for_all_others
     Box::pin(memory::labels(Door::Client)).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_beside_a_few_bytes_is_not_kept_with_them() {
+    Box::pin(streams::crumbs()).await;
+}
+
 /// `cargo test --workspace --test e2e -- --ignored --nocapture the_table_of_bounds`
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it takes minutes, and prints a table for the documentation"]

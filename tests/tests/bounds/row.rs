@@ -83,8 +83,13 @@ impl Scene {
 
     /// With further objects.
     pub(crate) async fn with(objects: &str) -> Self {
+        Self::of(objects, App::http()).await
+    }
+
+    /// With another application behind `api`.
+    pub(crate) async fn of(objects: &str, app: App) -> Self {
         let calm = yaml::service("shop/calm", 80, APP_PORT);
-        let shop = Box::pin(Shop::with(&(calm + objects), App::http())).await;
+        let shop = Box::pin(Shop::with(&(calm + objects), app)).await;
         let calm = shop.mesh.pod("shop/calm").app(App::http()).start().await;
         shop.web.until_answered_by(CALM, 1).await;
         Self { _calm: calm, shop }

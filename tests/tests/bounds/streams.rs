@@ -2,10 +2,16 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tests::frames::{self, Ended, Frame, PING, RST_STREAM, Reader, Writer};
+use bytes::Bytes;
+use h2::SendStream;
+use http::{Request, Response};
+use tests::app::App;
+use tests::frames::{self, Ended, Frame, PING, RST_STREAM, Reader, SETTINGS, Writer};
 use tests::poll::{self, SOON};
+use tests::streams::{self, Streams};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,6 +28,13 @@ const MOST_STREAMS: u32 = 100;
 /// What a sidecar may hold of a response that nobody reads: two buffers of 256 KiB for what comes
 /// from an application in HTTP/1.1, the larger case, and one of 64 KiB for what goes out.
 const HELD: usize = (2 * 256 + 64) * 1024;
+
+/// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 §6.5.2): nothing of a body may be sent.
+const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+
+/// What it may hold of streams that got little beside one that got much: the last of each with what
+/// was read around it.
+const BESIDE: usize = 24 << 20;
 
 /// What it may hold besides.
 const SLACK: usize = 8 << 20;
@@ -40,6 +53,7 @@ pub(crate) async fn rows() -> Vec<Row> {
             rows.push(stalled(version, door).await);
         }
     }
+    rows.push(crumbs().await);
     rows
 }
 
@@ -195,4 +209,68 @@ async fn until_settled(watch: &mut Watch<'_>) {
             (most, since) = (now, Instant::now());
         }
     }
+}
+
+/// Streams that nobody reads, and how often each gets how many bytes.
+const WAITING: usize = 50;
+const TIMES: usize = 40;
+const CRUMB: usize = 600;
+
+/// What another stream gets between two of them.
+const BETWEEN: usize = 64 * 1024;
+
+/// Streams that get a few bytes each and are not read, while another one gets much on the very
+/// connections that they share.
+pub(super) async fn crumbs() -> Row {
+    let waiting = Arc::default();
+    let scene = Scene::of("", feeding(&waiting)).await;
+    let proxy = scene.address(Door::Client);
+    let mut watch = scene.watch(Door::Client).await;
+    let (_reader, mut writer) = frames::connect(proxy).await.unwrap();
+    writer.bytes(&frames::frame(SETTINGS, 0, 0, &NO_WINDOW)).await.unwrap();
+    for _ in 0..WAITING {
+        writer.get("api.shop", "/crumbs").await.unwrap();
+    }
+    poll::until_true("the application has them all", SOON, async || {
+        waiting.lock().unwrap().len() == WAITING
+    })
+    .await;
+    let much = Request::get("http://api.shop/much").body(()).unwrap();
+    let answer = Streams::connect(proxy).await.ask(much).await.unwrap();
+    let (mut body, mut read) = (answer.into_body(), 0);
+    while let Some(piece) = streams::next(&mut body).await.unwrap() {
+        read += piece.len();
+    }
+    assert_eq!(read, WAITING * TIMES * BETWEEN);
+    watch.measure();
+    let how = format!(
+        "{WAITING} streams get {CRUMB} bytes {TIMES} times, each time beside 64 KiB of another that \
+         is read"
+    );
+    let saw = "waits; what came beside is not kept with it".to_owned();
+    let row = watch.end(What { bound: "a response that nobody reads", how, saw }).await;
+    assert!(row.grown() < BESIDE, "{row}");
+    row
+}
+
+/// Answers `/crumbs` with what comes of `/much`, which gets all else.
+fn feeding(waiting: &Arc<Mutex<Vec<SendStream<Bytes>>>>) -> App {
+    let waiting = Arc::clone(waiting);
+    App::streams(move |request, mut respond| {
+        let waiting = Arc::clone(&waiting);
+        async move {
+            let mut stream = respond.send_response(Response::new(()), false).unwrap();
+            if request.uri().path() == "/crumbs" {
+                return waiting.lock().unwrap().push(stream);
+            }
+            let mut crumbs = std::mem::take(&mut *waiting.lock().unwrap());
+            for at in 0..WAITING * TIMES {
+                crumbs[at % WAITING].send_data(vec![b'a'; CRUMB].into(), false).unwrap();
+                streams::send(&mut stream, vec![b'a'; BETWEEN].into(), false).await.unwrap();
+            }
+            stream.send_data(Bytes::new(), true).unwrap();
+            // They are reset when they are dropped.
+            std::future::pending().await
+        }
+    })
 }
