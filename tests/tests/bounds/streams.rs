@@ -270,7 +270,7 @@ fn feeding(waiting: &Arc<Mutex<Vec<SendStream<Bytes>>>>) -> App {
             }
             stream.send_data(Bytes::new(), true).unwrap();
             // They are reset when they are dropped.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     })
 }
