@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::object::route::Parent;
+use crate::object::route::{Action, Parent, Route};
 use crate::object::{Key, Known};
 use crate::problem::{Cause, Instance, Problem, Severity};
 use crate::world::World;
@@ -65,7 +65,7 @@ pub fn all(world: &World, problems: &[Problem]) -> Vec<Statement> {
     }
     let of = |key: &Key| by_object.get(key).map(Vec::as_slice).unwrap_or_default();
     let routes = world.routes().map(|(key, origin, route)| {
-        let parent = |parent: &Parent| (parent.written.clone(), of_parent(parent, of(key)));
+        let parent = |parent: &Parent| (parent.written.clone(), of_parent(route, parent, of(key)));
         let said = Said::OfParents(route.parents.iter().map(parent).collect());
         (key, origin, said)
     });
@@ -102,15 +102,27 @@ fn newest(in_force: Option<&Instance>, problems: &[&Problem]) -> Option<Instance
 }
 
 /// The conditions of a route for one of its parents. What is wrong with another parent is no
-/// matter of this one.
-fn of_parent(parent: &Parent, problems: &[&Problem]) -> Vec<Condition> {
+/// matter of this one, unless the object is refused for it.
+fn of_parent(route: &Route, parent: &Parent, problems: &[&Problem]) -> Vec<Condition> {
     let ours = |problem: &&Problem| {
-        !problem.field.starts_with("spec.parentRefs[") || problem.field.starts_with(&parent.field)
+        !problem.field.starts_with("spec.parentRefs[")
+            || problem.field.starts_with(&parent.field)
+            || problem.cause.severity() == Severity::Error
     };
     let problems: Vec<&Problem> = problems.iter().copied().filter(ours).collect();
-    let mut conditions = vec![accepted(&problems), resolved(&problems)];
-    conditions.extend(partially_invalid(&problems));
-    conditions
+    let (mut accepted, resolved) = (accepted(&problems), resolved(&problems));
+    let Some(message) = dropped(&problems).filter(|_| accepted.holds) else {
+        return vec![accepted, resolved];
+    };
+    let reason = "UnsupportedValue";
+    if !route.rules.iter().any(|rule| matches!(rule.action, Action::Forward(_))) {
+        accepted = Condition { holds: false, reason, message, ..accepted };
+        return vec![accepted, resolved];
+    }
+    // The beginning is the standard's (Gateway API, RouteConditionPartiallyInvalid).
+    let message = format!("Dropped Rule: {message}");
+    let partial = Condition { kind: "PartiallyInvalid", holds: true, reason, message };
+    vec![accepted, resolved, partial]
 }
 
 fn accepted(problems: &[&Problem]) -> Condition {
@@ -148,13 +160,11 @@ fn resolved(problems: &[&Problem]) -> Condition {
     }
 }
 
-/// Parts of the route are not in force, and the rest is (Gateway API, RouteConditionPartiallyInvalid).
-fn partially_invalid(problems: &[&Problem]) -> Option<Condition> {
-    let message = say(problems, |problem| {
+/// What of a route's rules is not in force.
+fn dropped(problems: &[&Problem]) -> Option<String> {
+    say(problems, |problem| {
         problem.cause == Cause::Unsupported && problem.field.starts_with("spec.rules")
-    })?;
-    let reason = "UnsupportedValue";
-    Some(Condition { kind: "PartiallyInvalid", holds: true, reason, message })
+    })
 }
 
 /// The problems of this sort as one message; `None` when there are none.
@@ -239,10 +249,15 @@ mod tests {
         let kind = "rules: [{backendRefs: [{group: x, kind: Y, name: gone, port: 80}]}]";
         let kind = conditions(&format!("{{parentRefs: [{parent}}}], {kind}}}"));
         assert_eq!(kind[0][1], "ResolvedRefs=false/InvalidKind");
-        let filter =
-            "rules: [{filters: [{type: URLRewrite}], backendRefs: [{name: api, port: 80}]}]";
-        let filter = conditions(&format!("{{parentRefs: [{parent}}}], {filter}}}"));
-        assert_eq!(filter[0][2], "PartiallyInvalid=true/UnsupportedValue");
+        let filter = "{filters: [{type: URLRewrite}], backendRefs: [{name: api, port: 80}]}";
+        let only = conditions(&format!("{{parentRefs: [{parent}}}], rules: [{filter}]}}"));
+        assert_eq!(only, [["Accepted=false/UnsupportedValue", good[1]]]);
+        let both = format!("rules: [{filter}, {{backendRefs: [{{name: api, port: 80}}]}}]");
+        let both = conditions(&format!("{{parentRefs: [{parent}}}], {both}}}"));
+        assert_eq!(both, [[good[0], good[1], "PartiallyInvalid=true/UnsupportedValue"]]);
+        let both =
+            format!("{{parentRefs: [{parent}}}, {parent}, port: 81}}], rules: [{filter}, {{}}]}}");
+        assert_eq!(conditions(&both)[1], ["Accepted=false/NoMatchingParent", good[1]]);
     }
 
     #[test]

@@ -114,10 +114,11 @@ fn parse_endpoint(written: Kubernetes, index: usize) -> Result<SliceEndpoint, Fa
         Fault::invalid(format!("{}[0]", field()), format!("{text:?} is no IP address"))
     })?;
     let conditions = written.conditions.unwrap_or_default();
+    // What is not written counts as true, but for `terminating` (EndpointConditions).
     let state = match (conditions.ready, conditions.serving, conditions.terminating) {
-        (_, Some(true), Some(true)) => State::Leaving,
-        (_, _, Some(true)) | (Some(false), _, _) => State::NotReady,
-        _ => State::Ready,
+        (None | Some(true), ..) => State::Ready,
+        (Some(false), None | Some(true), Some(true)) => State::Leaving,
+        (Some(false), ..) => State::NotReady,
     };
     let pod = written.target_ref.filter(|target| target.kind.as_deref() == Some("Pod"));
     Ok(SliceEndpoint { address, pod: pod.and_then(|pod| pod.name), state })
@@ -167,7 +168,9 @@ mod tests {
             (", conditions: {ready: false}", State::NotReady),
             (", conditions: {ready: false, serving: true, terminating: true}", State::Leaving),
             (", conditions: {ready: false, serving: false, terminating: true}", State::NotReady),
-            (", conditions: {terminating: true}", State::NotReady),
+            (", conditions: {ready: false, terminating: true}", State::Leaving),
+            // Of a Service that publishes addresses that are not ready.
+            (", conditions: {ready: true, serving: false, terminating: true}", State::Ready),
         ];
         for (conditions, expected) in cases {
             let slice = slice(&format!("endpoints: [{{addresses: [10.0.0.1]{conditions}}}]"));

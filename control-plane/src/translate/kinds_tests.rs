@@ -51,6 +51,17 @@ fn a_grpcroute_takes_the_place_of_an_httproute_at_its_ports() {
 }
 
 #[test]
+fn a_conflict_is_told_of_the_parent_that_lost() {
+    let two =
+        route("HTTPRoute", "shop", ", port: 80}, {group: core, kind: Service, name: api, port: 81");
+    let grpc = route("GRPCRoute", "shop", ", port: 81");
+    let translation = translated(&[API, &two, &grpc], &[]);
+    assert_eq!(ports(&translation), [[81], [80]]);
+    let fields: Vec<&str> = translation.problems.iter().map(|p| p.field.as_str()).collect();
+    assert_eq!(fields, ["spec.parentRefs[1]"], "{:?}", translation.problems);
+}
+
+#[test]
 fn routes_of_different_namespaces_do_not_meet() {
     let routes = [route("HTTPRoute", "shop", ""), route("GRPCRoute", "web", "")];
     let translation = translated(&[API, &routes[0], &routes[1]], &[]);

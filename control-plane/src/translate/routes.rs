@@ -78,16 +78,24 @@ impl<'w> Taken<'w> {
         let is_taken = |port: &u16| taken.iter().any(|of| of.is_empty() || of.contains(port));
         let wanted = if ports.is_empty() { all_ports(service, services) } else { ports.clone() };
         let (lost, left): (Vec<u16>, Vec<u16>) = wanted.into_iter().partition(is_taken);
-        if lost.is_empty() && !taken.iter().any(Vec::is_empty) {
+        let all = taken.iter().any(Vec::is_empty);
+        if lost.is_empty() && !all {
             return Some(ports);
         }
-        let parent = route.parents.iter().find(|parent| parent.service == *service);
-        let field = parent.map_or_else(String::new, |parent| parent.field.clone());
-        let message = format!(
-            "Conflicted: a GRPCRoute is attached to Service {service} too, and takes the ports \
-             {lost:?}: there the HTTPRoute has no effect"
-        );
-        faults.push(Fault::new(Cause::Conflicted, field, message));
+        for parent in route.parents.iter().filter(|parent| parent.service == *service) {
+            let loses = match parent_port(parent, services) {
+                Ok(Some(port)) => all || lost.contains(&port),
+                Ok(None) => true,
+                Err(_) => false,
+            };
+            if loses {
+                let message = format!(
+                    "Conflicted: a GRPCRoute is attached to Service {service} too, and takes the \
+                     ports {lost:?}: there the HTTPRoute has no effect"
+                );
+                faults.push(Fault::new(Cause::Conflicted, &parent.field, message));
+            }
+        }
         (!left.is_empty()).then_some(left)
     }
 }
@@ -137,8 +145,15 @@ fn parent_port(parent: &Parent, services: &Services) -> Result<Option<u16>, Faul
     let unresolved = |field: &str, message: String| {
         Err(Fault::new(Cause::Unresolved, format!("{}.{field}", parent.field), message))
     };
-    let Some(section) = &parent.section else { return Ok(parent.port) };
     let ports = services.get(&parent.service).map(|service| service.ports.as_slice());
+    let Some(section) = &parent.section else {
+        return match (parent.port, ports) {
+            (Some(number), Some(ports)) if !ports.iter().any(|port| port.port == number) => {
+                unresolved("port", format!("Service {} has no port {number}", parent.service))
+            }
+            (port, _) => Ok(port),
+        };
+    };
     let named = |port: &&model::service::ServicePort| port.name.as_ref() == Some(section);
     match ports.unwrap_or_default().iter().find(named).map(|port| port.port) {
         None => unresolved(

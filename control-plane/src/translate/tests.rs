@@ -234,6 +234,7 @@ fn parents_choose_ports_by_number_and_by_name() {
         (", sectionName: http, port: 80", Some(vec![80])),
         (", sectionName: http, port: 81", None),
         (", sectionName: grpc", None),
+        (", port: 82", None),
     ];
     for (parent, expected) in cases {
         let route = route("shop", "a", "", "")

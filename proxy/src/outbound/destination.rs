@@ -94,12 +94,14 @@ impl Destination {
         }
     }
 
-    /// What is spoken there, as far as anybody says. A route says that it is HTTP; what is outside
-    /// of the mesh is nobody's business.
+    /// What is spoken there, as far as anybody says. A route says that it is HTTP, unless the port's
+    /// name says that it is not: then the client's first word counts. What is outside of the mesh is
+    /// nobody's business.
     pub fn protocol(&self) -> Protocol {
         match self {
             Self::Service(to) => match to.port() {
                 PortEntry { protocol: Protocol::Detect, router: Some(_), .. } => Protocol::Http1,
+                PortEntry { protocol: Protocol::Opaque, router: Some(_), .. } => Protocol::Detect,
                 port => port.protocol,
             },
             Self::Workload(to) => to

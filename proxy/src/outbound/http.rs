@@ -56,13 +56,15 @@ async fn forward(
     let destination = via.find(&worker.mesh, &wanted.authority).await?;
     exchange.service = Some(destination.label());
 
+    // Routes see what the client sent, with what ends here.
+    let way = way(&destination, exchange, &parts);
     let hops = headers::strip(&mut parts.headers).hops;
     if hops >= MAX_HOPS {
         let detail = format!("it has gone through the mesh {hops} times");
         return Err(ProxyError::new(ErrorCode::LoopDetected, detail));
     }
 
-    let mut forward = way(&destination, exchange, &parts)?;
+    let mut forward = way?;
     forward.budget.deposit(exchange.started());
     let limit = grpc_timeout(exchange, &parts);
     limit.inspect(|limit| forward.timeouts.shorten(*limit));

@@ -4,6 +4,7 @@ use model::route::{Match, PathMatch, Pattern, RpcMatch};
 
 use super::matches::{match_left_out, parse_headers};
 use super::{Report, spec};
+use crate::object::unsupported;
 use crate::problem::Fault;
 
 /// The longest name of a service or method (CRD, `maxLength`).
@@ -35,7 +36,15 @@ fn parse_method(written: &spec::MethodMatch, at: &str, report: &mut Report) -> O
     }
     let parsed = match written.kind.as_deref().unwrap_or("Exact") {
         "Exact" => exact(service, method, at),
-        "RegularExpression" => by_patterns(service, method, at),
+        "RegularExpression" => match by_patterns(service, method, at) {
+            Ok(path) => return Some(path),
+            // An API server takes any text.
+            Err(Fault { field, message, .. }) => {
+                let message = format!("{message}: the match it stands in is left out");
+                report.warn(unsupported(field, message));
+                return None;
+            }
+        },
         other => {
             let served = "Exact or RegularExpression";
             report.warn(match_left_out(format!("{at}.type"), other, served));

@@ -109,10 +109,19 @@ fn parse_reference(
         return Err(Fault::invalid(format!("{field}.port"), "missing: a Service needs its port"));
     };
     let number = port(number, || format!("{field}.port"))?;
-    let name = label(&written.name, || format!("{field}.name"))?;
+    // An API server takes any name; of some there can be no Service.
+    let no_service =
+        |fault: Fault| invalid(format!("BackendNotFound: {}", fault.message), Cause::Unresolved);
+    let name = match label(&written.name, || format!("{field}.name")) {
+        Ok(name) => name,
+        Err(fault) => return no_service(fault),
+    };
     let namespace = match written.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
-        Some(namespace) => label(namespace, || format!("{field}.namespace"))?,
         None => own.clone(),
+        Some(namespace) => match label(namespace, || format!("{field}.namespace")) {
+            Ok(namespace) => namespace,
+            Err(fault) => return no_service(fault),
+        },
     };
     if !written.filters.is_empty() {
         let reason = "UnsupportedValue: filters of a backendRef are not served".into();
