@@ -275,13 +275,17 @@ impl StateFiles {
         NEEDED.iter().chain(optional).map(read).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Puts into a state directory what differs there, each file private and at once.
+    /// Puts into a state directory what differs there, each file private and at once. The key of the
+    /// root, where it is kept elsewhere, goes: with another root it would be the key of none.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn write(&self, dir: &Path) -> Result<(), StateError> {
         let state = StateDir::new(dir);
         state.create()?;
+        if !self.0.contains_key(ROOT_KEY) && state.has(ROOT_KEY) {
+            state.remove(ROOT_KEY)?;
+        }
         for (name, text) in &self.0 {
             if !state.read(name).is_ok_and(|before| before == text.as_bytes()) {
                 state.write(name, text)?;
@@ -428,6 +432,19 @@ mod tests {
             let error = state.key(TOKEN_KEY).unwrap_err().to_string();
             assert!(error.contains("token.key can be read or changed by others"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_key_of_a_root_that_is_kept_elsewhere_goes() {
+        let temp = tempfile::tempdir().unwrap();
+        let made = files().unwrap().into_iter().map(|(name, text)| (name.to_owned(), text));
+        let mut whole = StateFiles(made.collect());
+        whole.write(temp.path()).unwrap();
+        assert_eq!(StateFiles::read(temp.path()).unwrap(), whole);
+        whole.0.remove(ROOT_KEY);
+        whole.write(temp.path()).unwrap();
+        assert_eq!(StateFiles::read(temp.path()).unwrap(), whole);
+        whole.write(temp.path()).unwrap();
     }
 
     #[test]

@@ -112,6 +112,16 @@ async fn nobody_registers_for_a_service_of_another_namespace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_registers_at_an_address_that_is_anothers() {
+    let plane = Plane::start(&service("api", 80));
+    let mut sidecar = plane.join("shop", registration("shop/api", "10.0.0.9")).await;
+    let status = sidecar.next().await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    let said = "registration: of 10.0.0.9, but the connection comes from 127.0.0.1";
+    assert_eq!(status.message(), said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_for_the_proved_identity_and_opens_the_next_stream() {
     let plane = Plane::start(&service("api", 80));
     let mut sidecar = plane.join("shop", hello(&[])).await;

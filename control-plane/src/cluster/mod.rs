@@ -39,6 +39,9 @@ const MANAGER: &str = "pillion-control-plane";
 /// How long a connection to the API server may take.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long the API server may be silent on a connection: longer than a watch without an event takes.
+const SILENCE: Duration = Duration::from_secs(310);
+
 /// How many Events may wait.
 const WAITING_EVENTS: usize = 64;
 
@@ -72,6 +75,7 @@ impl Cluster {
     pub async fn connect(webhook: Option<SocketAddr>) -> anyhow::Result<Self> {
         let mut config = Config::infer().await.context("--source kubernetes")?;
         config.connect_timeout = Some(CONNECT);
+        config.read_timeout = Some(SILENCE);
         let client = Client::try_from(config).context("--source kubernetes")?;
         let listen = |address| daemon::listen::tcp(address, "the webhook", "--webhook-address");
         Ok(Self { client, webhook: webhook.map(listen).transpose()? })

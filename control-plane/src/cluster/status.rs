@@ -4,11 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::{MANAGER, now};
 use crate::object::Key;
@@ -19,6 +20,9 @@ use super::Statements;
 
 /// How long what could not be written rests before it is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// How long one may take to be written: less than a Lease holds.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Writes statuses.
 pub(super) struct StatusWriter {
@@ -41,7 +45,7 @@ impl StatusWriter {
         loop {
             let newest = statements.borrow_and_update().clone();
             let complete = if *leads.borrow_and_update() {
-                self.write_all(&newest).await
+                self.write_all(&newest, &leads).await
             } else {
                 // Whoever leads meanwhile may write something else.
                 self.written.clear();
@@ -55,8 +59,8 @@ impl StatusWriter {
         }
     }
 
-    /// Says whether all of it is written.
-    async fn write_all(&mut self, statements: &[Statement]) -> bool {
+    /// Says whether all of it is written. Who leads no more stops: what the next leader writes is newer.
+    async fn write_all(&mut self, statements: &[Statement], leads: &watch::Receiver<bool>) -> bool {
         let there: HashSet<&Key> = statements.iter().map(|statement| &statement.key).collect();
         self.written.retain(|key, _| there.contains(key));
         let mut complete = true;
@@ -64,7 +68,11 @@ impl StatusWriter {
             if self.written.get(&statement.key) == Some(statement) {
                 continue;
             }
-            match self.write(statement).await {
+            if !*leads.borrow() {
+                return false;
+            }
+            let written = timeout(WRITE_TIMEOUT, self.write(statement)).await;
+            match written.unwrap_or_else(|_| Err(anyhow!("no answer in {WRITE_TIMEOUT:?}"))) {
                 Ok(()) => {
                     self.written.insert(statement.key.clone(), statement.clone());
                 }

@@ -37,6 +37,8 @@ pub struct Pod {
     /// Its addresses; none before it runs, after it has ended (they may be another pod's by now),
     /// and where it has those of its node.
     pub addresses: Vec<IpAddr>,
+    /// Whether it has the addresses of its node.
+    pub host_network: bool,
     /// Whether it takes traffic.
     pub ready: bool,
     /// Ports of its containers that have a name.
@@ -63,6 +65,7 @@ pub(crate) fn parse(value: &Value) -> Outcome<Pod> {
         labels: metadata.labels.unwrap_or_default(),
         uid: metadata.uid.unwrap_or_default(),
         addresses: addresses(&spec, &status).map_err(|fault| vec![fault])?,
+        host_network: spec.host_network == Some(true),
         ready: metadata.deletion_timestamp.is_none() && is_ready(&status),
         named_ports: named_ports(&spec),
         sidecar: sidecar(&annotations).map_err(|fault| vec![fault])?,

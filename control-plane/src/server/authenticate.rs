@@ -14,6 +14,7 @@ use tonic::metadata::MetadataMap;
 
 use super::Peer;
 use crate::cluster::tokens::{ReviewError, TokenReviews};
+use crate::registry::Lease;
 
 /// How often a failure of one address is logged.
 const LOG_EVERY: Duration = Duration::from_secs(60);
@@ -119,6 +120,21 @@ impl Authenticator {
             }
         };
         Ok(account.spiffe_id(&self.trust_domain)?)
+    }
+
+    /// Whether a workload may register where it says that it is: at the address that it comes from, or
+    /// it could change what another one lets in. In a cluster objects say who serves. On loopback
+    /// anybody can have any address, and may have to come from another.
+    pub(super) fn may_register(&self, lease: &Lease, peer: &Peer) -> Result<(), Status> {
+        let from = peer.address.ip().to_canonical();
+        let denied = |why: String| Err(Status::permission_denied(format!("registration: {why}")));
+        match self.tokens {
+            Tokens::Reviewed(_) => denied("Kubernetes says who serves; none is taken here".into()),
+            Tokens::Join(_) if lease.address == from || lease.address.is_loopback() => Ok(()),
+            Tokens::Join(_) => {
+                denied(format!("of {}, but the connection comes from {from}", lease.address))
+            }
+        }
     }
 
     /// Whether this address was not heard of for a while: a sidecar with a bad token tries again

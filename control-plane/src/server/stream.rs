@@ -62,7 +62,7 @@ impl proto::mesh_server::Mesh for Streams {
         let proved = self.authenticator.identify(&peer, &metadata).await?;
         let (answers, receiver) = mpsc::channel(PENDING);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let stream = Stream { id, proved, answers, shared: self.clone() };
+        let stream = Stream { id, peer, proved, answers, shared: self.clone() };
         tokio::spawn(stream.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -71,6 +71,7 @@ impl proto::mesh_server::Mesh for Streams {
 /// One stream.
 struct Stream {
     id: StreamId,
+    peer: Peer,
     proved: Proved,
     answers: mpsc::Sender<Result<SyncResponse, Status>>,
     shared: Streams,
@@ -99,6 +100,9 @@ impl Stream {
         let first = first.map_err(|_| Status::deadline_exceeded("no Hello within 10 s"))??;
         let hello = hello::parse(first, &self.proved)?;
         self.log_hello(&hello);
+        if let Some(lease) = &hello.lease {
+            self.shared.authenticator.may_register(lease, &self.peer)?;
+        }
         let mut session = Session::new(self.proved.namespace.clone(), hello.address, hello.known);
         session.subscribe(hello.services).map_err(too_many)?;
         session.subscribe_addresses(hello.addresses).map_err(too_many)?;

@@ -74,11 +74,18 @@ fn walk(root: &Path, below: &Path, depth: usize, listing: &mut Listing) {
     };
     for name in entries.iter().map(fs::DirEntry::file_name) {
         let path = below.join(&name);
-        // A link to nowhere, or a file that is gone again.
-        let Ok(metadata) = fs::metadata(root.join(&path)) else { continue };
         if is_hidden(&path) {
             continue;
         }
+        let metadata = match fs::metadata(root.join(&path)) {
+            Ok(metadata) => metadata,
+            // A link to nowhere, or a file that is gone again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                listing.unreadable.push((path, error));
+                continue;
+            }
+        };
         if metadata.is_dir() && depth < DEEPEST {
             walk(root, &path, depth + 1, listing);
         } else if metadata.is_file() && holds_objects(&path) {
@@ -142,5 +149,16 @@ mod tests {
         assert_eq!(before, Stamp::of(&path).unwrap());
         fs::write(&path, "xy").unwrap();
         assert_ne!(before, Stamp::of(&path).unwrap());
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("round.yaml", dir.path().join("round.yaml")).unwrap();
+        symlink("nowhere", dir.path().join("dangling.yaml")).unwrap();
+        let listing = list(dir.path());
+        let unreadable: Vec<_> = listing.unreadable.iter().map(|(path, _)| path).collect();
+        assert_eq!(unreadable, [Path::new("round.yaml")]);
+        assert!(listing.files.is_empty());
     }
 }

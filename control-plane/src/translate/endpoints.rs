@@ -142,13 +142,15 @@ impl<'w> View<'w> {
         found
     }
 
-    /// Whether all is known of an endpoint that must be for it to be used.
+    /// Whether all is known of an endpoint that must be for it to be used: its pod, as it is now. One of
+    /// a StatefulSet keeps its name when it comes back at another address.
     fn knows(&self, service: &Service, written: &SliceEndpoint) -> bool {
         let Some(name) = written.pod.as_ref().filter(|_| self.settings.wait_for_pods) else {
             return true;
         };
-        let pods = self.pods_in.get(&service.name.namespace);
-        pods.is_some_and(|pods| pods.binary_search_by(|pod| pod.name.cmp(name)).is_ok())
+        let pods = self.pods_in.get(&service.name.namespace).map(Vec::as_slice).unwrap_or_default();
+        let Ok(at) = pods.binary_search_by(|pod| pod.name.cmp(name)) else { return false };
+        pods[at].host_network || pods[at].addresses.contains(&written.address)
     }
 
     fn of_slice(

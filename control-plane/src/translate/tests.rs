@@ -107,6 +107,10 @@ fn in_a_cluster_an_endpoint_waits_for_its_pod() {
     assert_eq!(found(true, &pods), ["10.0.0.1", "10.0.0.3"], "nobody says who 10.0.0.3 is");
     assert_eq!(found(true, &[]), ["10.0.0.3"]);
     assert_eq!(found(false, &[]).len(), 3, "in a directory a slice may stand alone");
+    let moved = [pod("a", "10.0.0.8", "", ""), pod("b", "''", "", "")];
+    assert_eq!(found(true, &moved), ["10.0.0.3"], "what they were, or not yet");
+    let of_node = pod("a", "10.0.0.8", "", "").replace("spec: {", "spec: {hostNetwork: true, ");
+    assert_eq!(found(true, &[of_node]), ["10.0.0.1", "10.0.0.3"]);
 }
 
 #[test]

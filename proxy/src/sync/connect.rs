@@ -144,11 +144,18 @@ async fn handshake(
 /// as from one on loopback to another host, the system chooses.
 async fn connect(address: &str, own: &[IpAddr]) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for peer in tokio::net::lookup_host(address).await? {
+    let peers: Vec<SocketAddr> = tokio::net::lookup_host(address).await?.collect();
+    // Each has its share, so that one that says nothing does not hide the others.
+    let share = TIMEOUT / u32::try_from(peers.len().max(1)).unwrap_or(u32::MAX);
+    for peer in peers {
         let own = own.iter().find(|own| own.is_ipv4() == peer.is_ipv4());
-        match connect_from(own, peer).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => failed = error,
+        match timeout(share, connect_from(own, peer)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => failed = error,
+            Err(_) => {
+                let silent = format!("{peer}: no answer in {share:?}");
+                failed = io::Error::new(io::ErrorKind::TimedOut, silent);
+            }
         }
     }
     Err(failed)

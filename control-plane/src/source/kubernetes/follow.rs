@@ -29,8 +29,8 @@ use crate::object::Known;
 /// Objects on a page of a list.
 const PAGE: u32 = 500;
 
-/// How long the server is asked to keep a watch open, in seconds: a little less than what kube
-/// allows. Then it is asked anew, from where it was.
+/// How long the server is asked to keep a watch open, in seconds. Then it is asked anew, from where it
+/// was.
 const WATCH: u32 = 290;
 
 /// How long a watch may be silent beyond its end before its connection is believed dead.
