@@ -23,6 +23,9 @@ const MOST_OF_ONE: usize = 64 * 1024;
 /// Most bytes kept of all requests' bodies together.
 const MOST_OF_ALL: usize = 16 * 1024 * 1024;
 
+/// A piece below this length is copied where it is not the only one.
+const SMALL: usize = 16 * 1024;
+
 /// The bytes kept at this moment by all requests of the proxy.
 #[derive(Debug, Default)]
 pub struct ReplayBytes(AtomicUsize);
@@ -87,6 +90,11 @@ impl Replay {
         !lock(&self.0).given_up
     }
 
+    /// There is no further attempt: what is kept goes as soon as the last one has sent it.
+    pub fn settle(&self) {
+        lock(&self.0).given_up = true;
+    }
+
     /// Why the client's part of the body broke off, if it did: whatever became of an attempt then
     /// is not the endpoint's fault.
     pub fn failure(&self) -> Option<ErrorCode> {
@@ -116,7 +124,9 @@ impl Shared {
         let fits = self.kept_bytes + data.len() <= MOST_OF_ONE;
         if fits && self.bound.take(data.len()) {
             self.kept_bytes += data.len();
-            self.kept.push(data.clone());
+            // A piece keeps what it was read with: of many small ones that would be much.
+            let copied = !self.kept.is_empty() && data.len() < SMALL;
+            self.kept.push(if copied { Bytes::copy_from_slice(data) } else { data.clone() });
         } else {
             self.give_up();
         }
@@ -151,6 +161,10 @@ impl http_body::Body for Attempt {
         if let Some(data) = shared.kept.get(this.next) {
             this.next += 1;
             return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        }
+        if shared.given_up && !shared.kept.is_empty() {
+            shared.give_up();
+            this.next = 0;
         }
         if shared.ended {
             let trailers = shared.trailers.clone().filter(|_| !this.trailers_sent);

@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use tests::app::App;
+use tests::poll::SOON;
 use tests::talk::Talk;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::timeout;
 
 use crate::shop::Shop;
 
@@ -257,6 +260,46 @@ async fn a_body_goes_on_after_an_early_answer_has_begun() {
             (talk.chunk().await.unwrap(), talk.head().await.unwrap()),
             (vec![], String::new())
         );
+    }
+}
+
+/// What breaks off after that breaks off at the application too, and is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_breaks_off_after_an_early_answer_breaks_off_at_the_application() {
+    let (tell, mut told) = unbounded_channel();
+    let app = App::scripted(move |socket| {
+        let (mut talk, tell) = (Talk::on(socket), tell.clone());
+        async move {
+            while talk.head().await.is_ok() {
+                let _ = talk.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+                let _ = talk.say_chunk(b"early").await;
+                let mut chunk = talk.chunk().await;
+                while chunk.as_ref().is_ok_and(|chunk| !chunk.is_empty()) {
+                    chunk = talk.chunk().await;
+                }
+                let _ = tell.send(chunk.is_ok());
+            }
+        }
+    });
+    let shop = Shop::with("", app).await;
+    for address in [shop.web.proxy(), shop.api.inbound()] {
+        for end in ["", "x\r\n"] {
+            let mut talk = Talk::to(address).await.unwrap();
+            talk.say("POST / HTTP/1.1\r\nhost: api.shop\r\ntransfer-encoding: chunked\r\n\r\n")
+                .await
+                .unwrap();
+            assert!(talk.head().await.unwrap().starts_with("HTTP/1.1 200"));
+            assert_eq!(talk.chunk().await.unwrap(), b"early");
+            talk.say_chunk(b"some of it").await.unwrap();
+            talk.say(end).await.unwrap();
+            if end.is_empty() {
+                drop(talk);
+            } else {
+                assert!(talk.chunk().await.is_err(), "the answer breaks off as well");
+            }
+            let whole = timeout(SOON, told.recv()).await.expect("an end").unwrap();
+            assert!(!whole, "{address} {end:?}: it is not whole");
+        }
     }
 }
 

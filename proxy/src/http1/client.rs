@@ -195,8 +195,16 @@ impl Connection {
     ) {
         let mut broken = false;
         poll_fn(|cx| {
-            if !broken && !sending.is_sent() {
-                broken = matches!(sending.poll_send(cx, &mut self.io), Poll::Ready(Err(_)));
+            if !broken
+                && !sending.is_sent()
+                && let Poll::Ready(Err(stopped)) = sending.poll_send(cx, &mut self.io)
+            {
+                match stopped {
+                    // One that reads no further goes on answering.
+                    Stopped::Lost(_) | Stopped::Unsent => broken = true,
+                    // He waits for what does not come: both sides end here.
+                    Stopped::Body(_) | Stopped::WrongLength => return Poll::Ready(()),
+                }
             }
             self.poll_feed(cx, &mut decoder, &feed)
         })

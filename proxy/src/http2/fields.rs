@@ -226,10 +226,11 @@ fn parsed_authority(authority: &Bytes) -> Result<Authority, Malformed> {
     Authority::from_maybe_shared(authority.clone()).map_err(|_| Malformed)
 }
 
-/// A number of decimal digits alone (RFC 9110 §8.6).
+/// A number of decimal digits alone (RFC 9110 §8.6), which no recipient takes for a negative one.
 fn number(digits: &[u8]) -> Option<u64> {
     let decimal = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-    decimal.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten()
+    let number = decimal.then(|| std::str::from_utf8(digits).ok()?.parse().ok()).flatten();
+    number.filter(|number| i64::try_from(*number).is_ok())
 }
 
 /// Writes the head of a request. Whom it is for is in its target or else in its Host.

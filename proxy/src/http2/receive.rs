@@ -21,6 +21,9 @@ use crate::server::MAX_HEAD;
 /// Most frames that a block of fields may come in.
 const MAX_PARTS: u32 = 64;
 
+/// Most bytes that are to be written when another request begins.
+const MOST_UNREAD: usize = 8 * MAX_HEAD;
+
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fault(pub(super) Reason);
@@ -304,7 +307,8 @@ impl Receiver {
         if state.told {
             return Ok(None);
         }
-        if state.open >= self.streams {
+        // One who reads no answers must not have more and more of them written.
+        if state.open >= self.streams || state.writer.out.length() > MOST_UNREAD {
             return self.fault(state, id, Reason::REFUSED_STREAM).map(|()| None);
         }
         if fields.is_too_large() {

@@ -89,7 +89,7 @@ impl State {
             streams: HashMap::default(),
             writer: Writer::new(role, settings),
             line: VecDeque::new(),
-            window: Window::new(settings.window),
+            window: Window::of_all(settings.window, settings.stream_window),
             stream_window: settings.stream_window,
             newest: 0,
             next: 1,

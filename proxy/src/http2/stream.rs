@@ -117,7 +117,7 @@ impl Stream {
                 expected: Expected::Body,
                 interim: 0,
                 unwanted: false,
-                window: Window::new(ours),
+                window: Window::of_stream(ours),
                 reader: None,
             },
             outgoing: Outgoing {

@@ -20,7 +20,8 @@ pub(super) async fn send(
 ) -> Result<(), http2::Error> {
     let (mut parts, body) = response.into_parts();
     let ended = body.is_end_stream();
-    if let (Some(length), false) = (body.size_hint().exact(), ended) {
+    // Nothing is no length here: what answers HEAD is empty as well.
+    if let (Some(length @ 1..), false) = (body.size_hint().exact(), ended) {
         parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
     parts.headers.entry(DATE).or_insert_with(date);

@@ -142,10 +142,12 @@ async fn padding_is_given_back_though_nobody_reads() {
     tokio::spawn(async move { server.accept().await.map(drop) });
     let padded = frame(kind::DATA, flag::PADDED, 1, &[[250].as_slice(), &[0; 251]].concat());
     far.send(&vec![padded; 200]).await;
-    let given_back = far.next(kind::WINDOW_UPDATE).await;
     // The first is of the connection, as it begins.
-    assert_eq!(given_back.0.stream, 0);
-    let (head, payload) = far.next(kind::WINDOW_UPDATE).await;
+    let mut given_back = far.next(kind::WINDOW_UPDATE).await;
+    while given_back.0.stream == 0 {
+        given_back = far.next(kind::WINDOW_UPDATE).await;
+    }
+    let (head, payload) = given_back;
     assert_eq!(head.stream, 1);
     let bytes = u32::from_be_bytes(payload.try_into().unwrap());
     assert!(bytes >= 50_000 && bytes.is_multiple_of(251), "{bytes}: without what may be read");
@@ -318,6 +320,30 @@ async fn one_who_breaks_the_rules_and_reads_nothing_is_not_waited_for() {
     far.send(&[PREFACE.to_vec(), frame(kind::DATA, 0, 1, b"a")]).await;
     let error = timeout(PATIENCE / 2, served).await.unwrap().unwrap().unwrap_err();
     assert_eq!(error, Error::GoAway { by: By::Rules, reason: Reason::PROTOCOL_ERROR });
+}
+
+#[tokio::test]
+async fn one_who_reads_no_answers_may_not_ask_for_ever() {
+    let (near, far) = duplex(64);
+    let served = tokio::spawn(async move {
+        let mut connection = Connection::server(near, SETTINGS, Carries::Own, PATIENCE);
+        let mut response = Response::new(());
+        response.headers_mut().insert("a", HeaderValue::from_str(&"a".repeat(8_000)).unwrap());
+        while let Some((_, mut send)) = connection.accept().await? {
+            send.respond(&response, true)?;
+        }
+        Ok(())
+    });
+    let mut far = Far::client(far, &[]).await;
+    let asking = async {
+        for stream in (1..20_000).step_by(2) {
+            // What comes after the end is passed over, or not taken.
+            let _ = far.0.write_all(&open(stream, 2, true)).await;
+        }
+    };
+    let (_, served) = timeout(PATIENCE, futures_util::future::join(asking, served)).await.unwrap();
+    let told = Error::GoAway { by: By::Rules, reason: Reason::ENHANCE_YOUR_CALM };
+    assert_eq!(served.unwrap(), Err(told));
 }
 
 #[tokio::test]
