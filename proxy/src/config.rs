@@ -189,7 +189,7 @@ impl Config {
             port: args.app_port,
             protocol: args.app_protocol.into(),
         };
-        check_ports(&ports, &app, &args.address)?;
+        check_ports(&ports, &app, &args.address, args.redirected)?;
         let registration = args.service.zip(args.app_port).map(|(service, app_port)| {
             Registration { service, app_port, service_port: args.service_port }
         });
@@ -234,6 +234,12 @@ impl Config {
         let everywhere = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let addresses = if self.redirected { &everywhere[..] } else { &self.addresses };
         addresses.iter().map(|address| SocketAddr::new(*address, port)).collect()
+    }
+
+    /// Whether the sidecar itself listens at `address`.
+    pub fn is_listened_at(&self, address: SocketAddr) -> bool {
+        self.ports.contains(address.port())
+            && is_listened_at(address.ip(), &self.addresses, self.redirected)
     }
 
     /// Whether `address` is this workload's.
@@ -302,7 +308,19 @@ fn trust_bundle(
     }
 }
 
-fn check_ports(ports: &Ports, app: &App, own: &[IpAddr]) -> Result<(), ConfigError> {
+/// Whether the sidecar's ports are at `address` too: where connections are redirected, they are at
+/// all of this machine's.
+fn is_listened_at(address: IpAddr, own: &[IpAddr], redirected: bool) -> bool {
+    let everywhere = redirected && (address.is_loopback() || address.is_unspecified());
+    everywhere || own.contains(&address)
+}
+
+fn check_ports(
+    ports: &Ports,
+    app: &App,
+    own: &[IpAddr],
+    redirected: bool,
+) -> Result<(), ConfigError> {
     let all = [ports.outbound, ports.inbound, ports.mesh, ports.admin];
     for (index, port) in all.iter().enumerate() {
         if all[..index].contains(port) {
@@ -310,7 +328,10 @@ fn check_ports(ports: &Ports, app: &App, own: &[IpAddr]) -> Result<(), ConfigErr
         }
     }
     match app.port {
-        Some(port) if ports.contains(port) && app.address.is_none_or(|at| own.contains(&at)) => {
+        Some(port)
+            if ports.contains(port)
+                && app.address.is_none_or(|at| is_listened_at(at, own, redirected)) =>
+        {
             Err(ConfigError::OwnPort(port))
         }
         _ => Ok(()),
@@ -345,4 +366,20 @@ fn otlp_endpoint(text: String) -> Result<String, ConfigError> {
 /// The CPUs this process may use: the cgroup's quota and the affinity mask, at least 1.
 fn cpu_limit() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_connections_are_redirected_the_sidecars_ports_are_everywhere() {
+        let own = ["10.0.0.7".parse().unwrap()];
+        let at =
+            |address: &str, redirected| is_listened_at(address.parse().unwrap(), &own, redirected);
+        assert!(at("10.0.0.7", false) && at("10.0.0.7", true));
+        assert!(!at("127.0.0.1", false), "it is the application's own affair");
+        assert!(at("127.0.0.1", true) && at("::1", true) && at("0.0.0.0", true));
+        assert!(!at("10.0.0.8", true));
+    }
 }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode, Version};
+use http_body::Body as _;
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use time::OffsetDateTime;
@@ -112,6 +114,16 @@ impl Exchange {
         response.map(|body| body.finishing(self))
     }
 
+    /// Sends the response of an endpoint, whose sidecar may have reported an error of its own.
+    pub fn deliver_reported(
+        mut self: Box<Self>,
+        response: Response<Body>,
+        error: Option<ErrorCode>,
+    ) -> Response<Body> {
+        self.error = error;
+        self.deliver(response)
+    }
+
     /// Answers with an error of the sidecar's own. Who comes from outside of the mesh learns
     /// neither code nor detail.
     pub fn refuse(mut self: Box<Self>, error: &ProxyError) -> Response<Body> {
@@ -120,6 +132,7 @@ impl Exchange {
         let stranger = self.direction == Direction::Inbound && self.peer.is_none();
         let response =
             if stranger { error.public_response(self.grpc) } else { error.response(self.grpc) };
+        let response = if self.method == Method::HEAD { without_body(response) } else { response };
         self.deliver(response)
     }
 
@@ -222,6 +235,15 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.finish();
     }
+}
+
+/// What answers HEAD has the length of a body and no body (RFC 9110 §9.3.2).
+fn without_body(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.insert(CONTENT_LENGTH, length.into());
+    }
+    Response::from_parts(parts, Body::empty())
 }
 
 /// The time of a line in the access log.

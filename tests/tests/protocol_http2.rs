@@ -335,4 +335,8 @@ async fn answers_that_have_no_body_keep_their_content_length() {
         assert_eq!((answer.status().as_u16(), got), (status, length), "{method} {path}");
         assert!(answer.body().is_end_stream(), "{method} {path}: {answer:?}");
     }
+    let unknown = Request::head("http://nobody.shop/").body(()).unwrap();
+    let answer = streams.ask(unknown).await.unwrap();
+    assert_eq!(answer.headers()["x-pillion-error"], "service_unknown");
+    assert!(answer.body().is_end_stream(), "an error that answers HEAD: {answer:?}");
 }

@@ -113,11 +113,14 @@ async fn a_lost_connection_is_retried_for_get_and_never_for_post() {
     let get = web.get(API).await;
     let gets = pods[0].app().requests() - before;
     assert_eq!(get.status, 503, "{get:?}");
-    assert!(get.error().is_some(), "{get:?}");
+    let error = get.error().expect("the other sidecar's error").to_owned();
     assert!(gets > 1, "a GET is tried again");
     let post = client::send(web.proxy(), client::request("POST", API)).await.unwrap();
     assert_eq!(post.status, 503, "{post:?}");
     assert_eq!(pods[0].app().requests() - before - gets, 1, "a POST is sent once");
+    let failed = [("direction", "outbound"), ("error", &*error)];
+    let metrics = web.metrics().await;
+    assert!(metrics.sum("pillion_requests_total", &failed) >= 1.0, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

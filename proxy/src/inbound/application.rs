@@ -32,7 +32,7 @@ impl Application {
         let config = &mesh.config;
         let app = &config.app;
         let address = SocketAddr::new(app.address.unwrap_or(meant), port);
-        if config.addresses.contains(&address.ip()) && config.ports.contains(port) {
+        if config.is_listened_at(address) {
             let detail = format!("port {port} is the sidecar's own");
             return Err(ProxyError::new(ErrorCode::LoopDetected, detail));
         }

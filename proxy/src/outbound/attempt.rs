@@ -130,6 +130,7 @@ pub async fn send(
         let status = result.as_ref().ok().map(|response| response.status().as_u16());
         attempt.judge(exchange, &span, status, outcome);
         let Some((reason, wait)) = again(exchange, forward, outgoing, outcome, deadline) else {
+            outgoing.body.as_ref().inspect(|body| body.settle());
             return result;
         };
         let (service, route) = exchange.labels();
@@ -200,7 +201,8 @@ fn outcome(result: &Result<Response<Body>, ProxyError>) -> Outcome {
     }
 }
 
-fn reported(headers: &HeaderMap) -> Option<ErrorCode> {
+/// The error that the endpoint's sidecar reports, if it does.
+pub(super) fn reported(headers: &HeaderMap) -> Option<ErrorCode> {
     headers.get(names::ERROR)?.to_str().ok().and_then(ErrorCode::from_name)
 }
 

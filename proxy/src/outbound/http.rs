@@ -37,7 +37,10 @@ pub fn handle(
     let mut exchange = Exchange::open(&worker.mesh, Direction::Outbound, &request);
     async move {
         match forward(worker, via, &mut exchange, &mut request).await {
-            Ok(response) => exchange.deliver(response),
+            Ok(response) => {
+                let error = attempt::reported(response.headers());
+                exchange.deliver_reported(response, error)
+            }
             Err(error) => exchange.refuse(&error),
         }
     }

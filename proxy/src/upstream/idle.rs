@@ -119,7 +119,8 @@ impl Idle {
     /// How long a connection may be idle to be used again: a fifth less than the peer keeps it, so
     /// that a request that is on its way arrives before.
     fn longest(&self, now: Instant) -> Duration {
-        self.believed(now).map_or(MAX_IDLE_TIME, |timeout| (timeout * 4 / 5).min(MAX_IDLE_TIME))
+        let shorter = |timeout: Duration| (timeout - timeout / 5).min(MAX_IDLE_TIME);
+        self.believed(now).map_or(MAX_IDLE_TIME, shorter)
     }
 }
 
@@ -154,5 +155,8 @@ mod tests {
         assert_eq!(announced("max=100, timeout=7"), Some(7 * SECOND));
         assert_eq!(announced("timeout=x"), None);
         assert_eq!(announced("max=5"), None);
+        let (mut idle, now) = (Idle::default(), Instant::now());
+        idle.learn(announced(&format!("timeout={}", u64::MAX)).unwrap(), now);
+        assert_eq!(idle.longest(now), MAX_IDLE_TIME, "whatever it says");
     }
 }

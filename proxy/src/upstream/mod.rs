@@ -67,6 +67,31 @@ impl LoadGuard {
 
 impl Drop for LoadGuard {
     fn drop(&mut self) {
-        self.endpoint.load.end(self.latency, Instant::now());
+        let now = Instant::now();
+        // One that was waited for in vain is slower than was thought: what hangs must not be
+        // believed to be as fast as it once was, or faster with every second that it is silent.
+        let waited = now.saturating_duration_since(self.started);
+        let in_vain = Some(waited).filter(|waited| *waited > self.endpoint.load.latency(now));
+        self.endpoint.load.end(self.latency.or(in_vain), now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::endpoint::EndpointKey;
+
+    use super::*;
+
+    #[test]
+    fn one_who_is_waited_for_in_vain_gets_slower_and_one_who_fails_fast_no_faster() {
+        let now = Instant::now();
+        let key = EndpointKey { address: [127, 0, 0, 1].into(), target: 80, mesh: None };
+        let endpoint = Arc::new(Endpoint::new(key, "api", now));
+        let second = Duration::from_secs(1);
+        drop(LoadGuard::begin(&endpoint, now.checked_sub(second).unwrap()));
+        let latency = || endpoint.load.latency(Instant::now());
+        assert!(latency() > second / 2, "{:?}", latency());
+        drop(LoadGuard::begin(&endpoint, Instant::now()));
+        assert!(latency() > second / 2, "{:?}", latency());
     }
 }

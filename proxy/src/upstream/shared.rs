@@ -211,7 +211,8 @@ impl<S: Sender> Connections<S> {
         Ok(Some(Place(Arc::clone(least))))
     }
 
-    /// The connection that is being opened, by whoever asked first.
+    /// The connection that is being opened, by whoever asked first. It goes on when all who wait for
+    /// it have gone: it would stand still with its timers, and the next one would find it late.
     fn opening(&mut self, pool: &Arc<Shared>, peer: &Peer) -> Opening {
         let open = || {
             let (pool, peer) = (Arc::clone(pool), peer.clone());
@@ -227,7 +228,12 @@ impl<S: Sender> Connections<S> {
             .boxed()
             .shared()
         };
-        self.opening.get_or_insert_with(open).clone()
+        let begin = || {
+            let opening = open();
+            tokio::spawn(opening.clone().map(drop));
+            opening
+        };
+        self.opening.get_or_insert_with(begin).clone()
     }
 
     /// Closes what has been idle for long; says whether anything is left.
