@@ -7,7 +7,7 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -61,6 +61,8 @@ struct Shared {
     failure: Option<ErrorCode>,
     /// The attempt that may read; the connection of an earlier one may still hold its reader.
     current: u32,
+    /// Of that attempt, while it waits for the client.
+    waits: Option<Waker>,
     kept: Vec<Bytes>,
     kept_bytes: usize,
     trailers: Option<HeaderMap>,
@@ -76,6 +78,7 @@ impl Replay {
             source,
             failure: None,
             current: 0,
+            waits: None,
             kept: Vec::new(),
             kept_bytes: 0,
             trailers: None,
@@ -105,6 +108,10 @@ impl Replay {
     pub fn attempt(&self) -> Attempt {
         let mut shared = lock(&self.0);
         shared.current += 1;
+        // It fails at once: it could hold its stream for as long as the client says nothing.
+        if let Some(earlier) = shared.waits.take() {
+            earlier.wake();
+        }
         let number = shared.current;
         Attempt { shared: Arc::clone(&self.0), number, next: 0, trailers_sent: false }
     }
@@ -171,7 +178,9 @@ impl http_body::Body for Attempt {
             this.trailers_sent = true;
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
-        let frame = match ready!(Pin::new(&mut shared.source).poll_frame(cx)) {
+        let polled = Pin::new(&mut shared.source).poll_frame(cx);
+        shared.waits = polled.is_pending().then(|| cx.waker().clone());
+        let frame = match ready!(polled) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
                 shared.failure = Some(error.code());

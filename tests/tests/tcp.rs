@@ -7,12 +7,17 @@ use tests::body;
 use tests::client;
 use tests::pod::Pod;
 use tests::poll::{self, SOON};
+use tests::talk::Talk;
+use tests::yaml;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::shop::Shop;
 
 const TARGET: &str = "api.shop:80";
+
+const UPGRADE: &str = "GET /upgrade HTTP/1.1\r\nhost: api.shop\r\nconnection: upgrade\r\n\
+                       upgrade: websocket\r\n\r\n";
 
 /// A tunnel to the TCP application, whose greeting was read.
 async fn tunnel(web: &Pod) -> BufReader<TcpStream> {
@@ -115,9 +120,7 @@ async fn a_tunnel_to_a_service_whose_application_is_down_is_refused_or_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgraded_connection_carries_bytes_both_ways() {
     let shop = Shop::open().await;
-    let head = "GET /upgrade HTTP/1.1\r\nhost: api.shop\r\nconnection: upgrade\r\n\
-                upgrade: websocket\r\n\r\n";
-    let (head, mut socket) = client::converse(shop.web.proxy(), head).await.unwrap();
+    let (head, mut socket) = client::converse(shop.web.proxy(), UPGRADE).await.unwrap();
     assert!(head.starts_with("HTTP/1.1 101"), "{head}");
     assert!(head.to_lowercase().contains("upgrade: websocket"), "{head}");
     for round in 0..10 {
@@ -138,4 +141,31 @@ async fn an_upgrade_that_the_application_does_not_want_is_an_ordinary_request() 
     request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
     let answer = client::send(shop.web.proxy(), request).await.unwrap();
     assert_eq!((answer.status.as_u16(), &answer.json()["path"]), (200, &"/plain".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_is_not_answered_has_the_time_of_an_attempt() {
+    let app = App::scripted(|socket| async move {
+        let _ = Talk::on(socket).head().await;
+        std::future::pending::<()>().await;
+    });
+    let rule = "  - backendRefs: [{name: api, port: 80}]\n\
+                \x20   timeouts: {backendRequest: 300ms}";
+    let shop = Shop::with(&yaml::route("shop/api", rule), app).await;
+    let (head, _) = client::converse(shop.web.proxy(), UPGRADE).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 504"), "{head}");
+    assert!(head.to_lowercase().contains("x-pillion-error: attempt_timeout"), "{head}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_may_ask_for_an_upgrade() {
+    let rules = "  - matches: [{headers: [{name: Upgrade, value: websocket}]}]\n\
+                 \x20   backendRefs: [{name: api, port: 80}]\n\
+                 \x20 - backendRefs: [{name: gone, port: 80}]";
+    let shop = Shop::with(&yaml::route("shop/api", rules), App::http()).await;
+    let (head, _) = client::converse(shop.web.proxy(), UPGRADE).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let answer = shop.web.get(crate::shop::API).await;
+    let told = (answer.status.as_u16(), answer.error());
+    assert_eq!(told, (500, Some("route_backend_invalid")), "{answer:?}");
 }

@@ -264,9 +264,7 @@ impl Attempt<'_> {
         self.worker.mesh.tracing.inject(span, request.headers_mut());
         let sent = self.worker.pool.send(&peer, request).await;
         let (response, stream) = sent.map_err(|error| self.blame(error))?;
-        if response.status().as_u16() < 500 {
-            load.answered();
-        }
+        load.answered(response.status().as_u16() < 500);
         let lease = Lease::new(stream).with_load(load);
         Ok(received(self.endpoint, response, lease))
     }

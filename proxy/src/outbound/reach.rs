@@ -108,6 +108,6 @@ async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<(Way, Lease),
             (Either::Right(io), None)
         }
     };
-    load.answered();
+    load.answered(true);
     Ok((io, Lease::new(connection).with_load(load)))
 }

@@ -2,7 +2,7 @@
 
 use http::Response;
 use model::code::ErrorCode;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::attempt::{Forward, Outgoing, received};
 use super::reach::{Upstream, reach, tls};
@@ -57,7 +57,15 @@ async fn ask(
     let label = exchange.labels().0.into();
     let mut session = Session::open(&worker.mesh, Direction::Outbound, label);
     session.attempts(address, tls(&endpoint), attempts);
-    match upgrade.send(io, address, request).await? {
+    let sent = upgrade.send(io, address, request);
+    let answer = match forward.timeouts.backend_request {
+        None => sent.await?,
+        Some(limit) => timeout(limit, sent).await.unwrap_or_else(|_| {
+            let detail = format!("{address}: no response in {limit:?}");
+            Err(ProxyError::new(ErrorCode::AttemptTimeout, detail))
+        })?,
+    };
+    match answer {
         Answer::Switch(response, upstream) => Ok(upgrade.grant(response, upstream, session, lease)),
         Answer::Response(response) => Ok(received(&endpoint, response, lease)),
     }

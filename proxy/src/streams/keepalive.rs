@@ -1,16 +1,18 @@
 //! PING: how a connection in HTTP/2 whose other end is gone without a word is found out.
 
+use std::time::Duration;
+
 use tokio::time::sleep;
 
 use crate::http2::Watch;
-use crate::server::{PING_INTERVAL, PING_TIMEOUT};
+use crate::server::PING_INTERVAL;
 
-/// Resolves when the other end does not answer any more.
-pub(crate) async fn lost(watch: Watch) {
+/// Resolves when the other end has left a PING unanswered for so long, and said nothing else.
+pub(crate) async fn lost(watch: Watch, limit: Duration) {
     loop {
         sleep(PING_INTERVAL).await;
         watch.ask();
-        sleep(PING_TIMEOUT).await;
+        sleep(limit).await;
         if !watch.has_heard() {
             return;
         }

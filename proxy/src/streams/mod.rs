@@ -21,7 +21,7 @@ use crate::headers;
 use crate::http2::{self, Carries, Connection, Reason, RecvStream, SendStream, Settings};
 use crate::rarely::Rarely;
 use crate::received::Received;
-use crate::server::{FRAME, MESH_FRAME, READER_TIMEOUT};
+use crate::server::{FRAME, MESH_FRAME, PING_TIMEOUT, READER_TIMEOUT};
 use crate::tunnel::Tunnel;
 use crate::upload::{self, Patience};
 
@@ -38,6 +38,9 @@ const AT_ONCE: u32 = 32;
 pub struct Limits {
     /// How long a client may take nothing of a response, or of the connection.
     reader: Duration,
+    /// How long it may leave a PING unanswered: one that reads slowly has all before it to read, and
+    /// one that is gone is in no hurry to be missed.
+    answer: Duration,
     /// How long it may send nothing of a body before the response begins.
     body: Duration,
     /// Whose requests it carries.
@@ -52,6 +55,7 @@ impl Limits {
     /// For a client that speaks for itself.
     pub const CLIENT: Self = Self {
         reader: READER_TIMEOUT,
+        answer: READER_TIMEOUT,
         body: upload::IDLE,
         carries: Carries::Own,
         frame: FRAME,
@@ -59,8 +63,13 @@ impl Limits {
     };
 
     /// For another sidecar, which carries the requests of many.
-    pub const SIDECAR: Self =
-        Self { carries: Carries::Many, frame: MESH_FRAME, websocket: false, ..Self::CLIENT };
+    pub const SIDECAR: Self = Self {
+        answer: PING_TIMEOUT,
+        carries: Carries::Many,
+        frame: MESH_FRAME,
+        websocket: false,
+        ..Self::CLIENT
+    };
 
     const fn settings(self) -> Settings {
         Settings { websocket: self.websocket, ..Settings::with_frames(self.frame) }
@@ -86,7 +95,7 @@ where
 {
     // Not in the future, which would hold each twice: as it was given, and where it is used.
     let mut connection = Connection::server(io, limits.settings(), limits.carries, limits.reader);
-    let mut lost = Rarely::new(keepalive::lost(connection.watch()));
+    let mut lost = Rarely::new(keepalive::lost(connection.watch(), limits.answer));
     let first = Arc::new(Notify::new());
     let begun = Arc::clone(&first);
     let mut leave = Rarely::new(leave.then(|()| async move {

@@ -17,6 +17,8 @@ pub(crate) struct Sending<B> {
     stream: SendStream,
     body: B,
     unread: Idle,
+    /// The other side is waited for: what moved before does not count.
+    waits: bool,
     /// Nothing comes after what was sent.
     ended: bool,
 }
@@ -36,7 +38,7 @@ where
 {
     /// Sends `body` to one who may take nothing of it for as long as `reader`.
     pub(crate) const fn new(stream: SendStream, body: B, reader: Duration) -> Self {
-        Self { stream, body, unread: Idle::new(reader), ended: false }
+        Self { stream, body, unread: Idle::new(reader), waits: false, ended: false }
     }
 
     /// Goes on sending; resolves when all of it was handed to the connection.
@@ -83,8 +85,12 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), http2::Error>> {
         let ready = self.stream.poll_ready(cx);
         if ready.is_ready() {
+            self.waits = false;
             self.unread.moved();
             return ready;
+        }
+        if !std::mem::replace(&mut self.waits, true) {
+            self.stream.has_moved();
         }
         while self.unread.poll(cx).is_ready() {
             if !self.stream.has_moved() {

@@ -20,7 +20,7 @@ use crate::error::ProxyError;
 use crate::http2::{self, Answer, Connection, Opener, Opening, RecvStream, Settings};
 use crate::rarely::Rarely;
 use crate::received::Received;
-use crate::server::{FRAME, MAX_STREAMS, MESH_FRAME, READER_TIMEOUT};
+use crate::server::{FRAME, MAX_STREAMS, MESH_FRAME, PING_TIMEOUT, READER_TIMEOUT};
 use crate::streams::keepalive;
 use crate::streams::send::{Sending, Stopped};
 
@@ -166,7 +166,7 @@ where
     let (opener, connection) = Connection::client(io, settings, READER_TIMEOUT);
     let closed = Arc::new(AtomicBool::new(false));
     let cut = life.cut();
-    let (told, lost) = (Arc::clone(&closed), keepalive::lost(connection.watch()));
+    let (told, lost) = (Arc::clone(&closed), keepalive::lost(connection.watch(), PING_TIMEOUT));
     let name = peer.to_string();
     let over = Rarely::new(async move {
         tokio::select! {

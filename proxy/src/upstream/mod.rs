@@ -48,31 +48,33 @@ impl Lease {
 pub struct LoadGuard {
     endpoint: Arc<Endpoint>,
     started: Instant,
-    latency: Option<Duration>,
+    /// How long the answer took, and whether it was a good one.
+    answer: Option<(Duration, bool)>,
 }
 
 impl LoadGuard {
     /// A request begins at `endpoint`.
     pub fn begin(endpoint: &Arc<Endpoint>, now: Instant) -> Self {
         endpoint.load.begin();
-        Self { endpoint: Arc::clone(endpoint), started: now, latency: None }
+        Self { endpoint: Arc::clone(endpoint), started: now, answer: None }
     }
 
-    /// The endpoint answered well: its latency is learnt. A failure's is not, for an endpoint
-    /// that fails fast must not look like the fastest.
-    pub fn answered(&mut self) {
-        self.latency = Some(self.started.elapsed());
+    /// The endpoint answered, well or that it failed.
+    pub fn answered(&mut self, well: bool) {
+        self.answer = Some((self.started.elapsed(), well));
     }
 }
 
 impl Drop for LoadGuard {
+    /// What was answered well is learnt; what failed, or was waited for in vain, only where it took
+    /// longer than was thought. One that fails fast must not look like the fastest, nor one that
+    /// hangs faster with every second that it is silent.
     fn drop(&mut self) {
         let now = Instant::now();
-        // One that was waited for in vain is slower than was thought: what hangs must not be
-        // believed to be as fast as it once was, or faster with every second that it is silent.
-        let waited = now.saturating_duration_since(self.started);
-        let in_vain = Some(waited).filter(|waited| *waited > self.endpoint.load.latency(now));
-        self.endpoint.load.end(self.latency.or(in_vain), now);
+        let in_vain = || (now.saturating_duration_since(self.started), false);
+        let (took, well) = self.answer.unwrap_or_else(in_vain);
+        let learnt = well || took > self.endpoint.load.latency(now);
+        self.endpoint.load.end(learnt.then_some(took), now);
     }
 }
 
