@@ -146,8 +146,9 @@ async fn an_upgrade_that_the_application_does_not_want_is_an_ordinary_request() 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_that_is_not_answered_has_the_time_of_an_attempt() {
     let app = App::scripted(|socket| async move {
-        let _ = Talk::on(socket).head().await;
-        std::future::pending::<()>().await;
+        let mut talk = Talk::on(socket);
+        // The head, and nothing more until the other side gives up.
+        while talk.head().await.is_ok() {}
     });
     let rule = "  - backendRefs: [{name: api, port: 80}]\n\
                 \x20   timeouts: {backendRequest: 300ms}";

@@ -263,8 +263,17 @@ impl Attempt<'_> {
         let request = &mut self.outgoing.request;
         self.worker.mesh.tracing.inject(span, request.headers_mut());
         let sent = self.worker.pool.send(&peer, request).await;
-        let (response, stream) = sent.map_err(|error| self.blame(error))?;
-        load.answered(response.status().as_u16() < 500);
+        let (response, stream) = match sent {
+            Ok(answered) => answered,
+            Err(error) => {
+                load.failed();
+                return Err(self.blame(error));
+            }
+        };
+        match response.status().as_u16() {
+            ..500 => load.answered(),
+            _ => load.failed(),
+        }
         let lease = Lease::new(stream).with_load(load);
         Ok(received(self.endpoint, response, lease))
     }

@@ -16,7 +16,7 @@ use crate::error::ProxyError;
 use crate::telemetry::metrics::Tls;
 use crate::tunnel::Tunnel;
 use crate::upstream::pool::Peer;
-use crate::upstream::{Lease, LoadGuard, connect};
+use crate::upstream::{Lease, LoadGuard, StreamGuard, connect};
 use crate::worker::Worker;
 
 /// For a TCP connection out of the mesh, which may be a long way off.
@@ -97,17 +97,31 @@ pub(super) const fn tls(endpoint: &Endpoint) -> Tls {
 
 async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<(Way, Lease), ProxyError> {
     let mut load = LoadGuard::begin(endpoint, Instant::now());
+    match open(worker, endpoint).await {
+        Ok((io, connection)) => {
+            load.answered();
+            Ok((io, Lease::new(connection).with_load(load)))
+        }
+        Err(error) => {
+            load.failed();
+            Err(error)
+        }
+    }
+}
+
+async fn open(
+    worker: &Worker,
+    endpoint: &Arc<Endpoint>,
+) -> Result<(Way, Option<StreamGuard>), ProxyError> {
     let target = endpoint.target_address();
-    let (io, connection) = match Peer::sidecar(endpoint) {
+    match Peer::sidecar(endpoint) {
         Some(sidecar) => {
             let (tunnel, stream) = worker.pool.open_tunnel(&sidecar, target).await?;
-            (Either::Left(tunnel), Some(stream))
+            Ok((Either::Left(tunnel), Some(stream)))
         }
         None => {
             let io = connect::tcp(target, worker.mesh.config.connect_timeout).await?;
-            (Either::Right(io), None)
+            Ok((Either::Right(io), None))
         }
-    };
-    load.answered(true);
-    Ok((io, Lease::new(connection).with_load(load)))
+    }
 }

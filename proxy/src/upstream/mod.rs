@@ -48,33 +48,39 @@ impl Lease {
 pub struct LoadGuard {
     endpoint: Arc<Endpoint>,
     started: Instant,
-    /// How long the answer took, and whether it was a good one.
-    answer: Option<(Duration, bool)>,
+    /// What it came to, once that is known: how long a good answer took.
+    outcome: Option<Option<Duration>>,
 }
 
 impl LoadGuard {
     /// A request begins at `endpoint`.
     pub fn begin(endpoint: &Arc<Endpoint>, now: Instant) -> Self {
         endpoint.load.begin();
-        Self { endpoint: Arc::clone(endpoint), started: now, answer: None }
+        Self { endpoint: Arc::clone(endpoint), started: now, outcome: None }
     }
 
-    /// The endpoint answered, well or that it failed.
-    pub fn answered(&mut self, well: bool) {
-        self.answer = Some((self.started.elapsed(), well));
+    /// The endpoint answered well: its latency is learnt.
+    pub fn answered(&mut self) {
+        self.outcome = Some(Some(self.started.elapsed()));
+    }
+
+    /// It failed: nothing is learnt, for one that fails fast must not look like the fastest. What
+    /// ejects it is told by whoever judges the attempt.
+    pub fn failed(&mut self) {
+        self.outcome = Some(None);
     }
 }
 
 impl Drop for LoadGuard {
-    /// What was answered well is learnt; what failed, or was waited for in vain, only where it took
-    /// longer than was thought. One that fails fast must not look like the fastest, nor one that
-    /// hangs faster with every second that it is silent.
+    /// One that was waited for in vain is as slow as the wait was, if that was longer than thought:
+    /// nobody judges it, and it must not look faster with every second that it is silent.
     fn drop(&mut self) {
         let now = Instant::now();
-        let in_vain = || (now.saturating_duration_since(self.started), false);
-        let (took, well) = self.answer.unwrap_or_else(in_vain);
-        let learnt = well || took > self.endpoint.load.latency(now);
-        self.endpoint.load.end(learnt.then_some(took), now);
+        let in_vain = || {
+            let waited = now.saturating_duration_since(self.started);
+            (waited > self.endpoint.load.latency(now)).then_some(waited)
+        };
+        self.endpoint.load.end(self.outcome.unwrap_or_else(in_vain), now);
     }
 }
 
@@ -85,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_who_is_waited_for_in_vain_gets_slower_and_one_who_fails_fast_no_faster() {
+    fn one_who_is_waited_for_in_vain_gets_slower_and_one_who_fails_neither() {
         let now = Instant::now();
         let key = EndpointKey { address: [127, 0, 0, 1].into(), target: 80, mesh: None };
         let endpoint = Arc::new(Endpoint::new(key, "api", now));
@@ -95,5 +101,9 @@ mod tests {
         assert!(latency() > second / 2, "{:?}", latency());
         drop(LoadGuard::begin(&endpoint, Instant::now()));
         assert!(latency() > second / 2, "{:?}", latency());
+        let mut slow = LoadGuard::begin(&endpoint, now.checked_sub(9 * second).unwrap());
+        slow.failed();
+        drop(slow);
+        assert!(latency() < 2 * second, "{:?}", latency());
     }
 }
