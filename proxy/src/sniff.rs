@@ -7,7 +7,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::sync::oneshot;
 
 use crate::carried::{Carried, Pieces};
 use crate::fill::Pace;
@@ -134,21 +133,12 @@ pub(crate) const fn is_token(byte: u8) -> bool {
 pub struct Prefixed<I> {
     prefix: BytesMut,
     io: I,
-    /// Dropped with it, which somebody waits for.
-    _used: Option<oneshot::Sender<()>>,
 }
 
 impl<I> Prefixed<I> {
     /// `io` after `read` was read from it.
     pub const fn new(read: BytesMut, io: I) -> Self {
-        Self { prefix: read, io, _used: None }
-    }
-
-    /// The connection, and what resolves when it is used no more.
-    pub(crate) fn watched(mut self) -> (Self, oneshot::Receiver<()>) {
-        let (used, unused) = oneshot::channel();
-        self._used = Some(used);
-        (self, unused)
+        Self { prefix: read, io }
     }
 
     /// What was read and is not taken yet, and the connection.

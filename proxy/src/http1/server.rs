@@ -76,11 +76,9 @@ where
             Next::Request => {}
             Next::End => return connection.end().await,
             Next::Switch(tell) => {
-                let (io, unused) = Prefixed::new(connection.read, connection.io).watched();
+                let io: Switched = Box::new(Prefixed::new(connection.read, connection.io));
                 // Whoever granted it may be gone, and the connection goes with him.
-                let _ = tell.send(Box::new(io));
-                // It is a connection to this port for as long as it is used.
-                let _ = unused.await;
+                let _ = tell.send(io);
                 return Ok(());
             }
         }
