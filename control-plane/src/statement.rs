@@ -200,24 +200,31 @@ mod tests {
 
     /// The conditions of a route's only statement, as `type=status/reason`, parent by parent.
     fn conditions(spec: &str) -> Vec<Vec<String>> {
-        let route = format!(
-            "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, \
-             metadata: {{name: r, namespace: shop}}, spec: {spec}}}"
-        );
-        let instance = Some(Instance { uid: "u".into(), generation: 3 });
-        let origin = Origin { instance, ..Origin::of_file("kubernetes", 0) };
+        conditions_after(&[spec])
+    }
+
+    /// The same when the route was edited to each of them in turn, and only the last is not good.
+    fn conditions_after(specs: &[&str]) -> Vec<Vec<String>> {
         let (mut world, mut problems) = (World::default(), Vec::new());
-        for text in [API, &route] {
-            match object::parse(&yaml(text), &origin) {
+        let routes = specs.iter().map(|spec| {
+            format!(
+                "{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, \
+                 metadata: {{name: r, namespace: shop}}, spec: {spec}}}"
+            )
+        });
+        for (generation, text) in (0..).zip(std::iter::once(API.to_owned()).chain(routes)) {
+            let instance = Some(Instance { uid: "u".into(), generation });
+            let origin = Origin { instance, ..Origin::of_file("kubernetes", 0) };
+            let (key, faults) = match object::parse(&yaml(&text), &origin) {
                 Parsed::Good(entry, warnings) => {
                     let key = entry.key.clone();
-                    let problem =
-                        |fault: crate::problem::Fault| fault.of(Some(key.clone()), origin.clone());
-                    problems.extend(warnings.into_iter().map(problem));
                     world.apply(Event::Upsert(Arc::from(entry)));
+                    (Some(key), warnings)
                 }
-                other => panic!("{other:?}"),
-            }
+                Parsed::Refused(key, faults) => (key, faults),
+                Parsed::Ignored => panic!("{text}"),
+            };
+            problems.extend(faults.into_iter().map(|fault| fault.of(key.clone(), origin.clone())));
         }
         let settings = Settings {
             trust_domain: "cluster.local".parse().unwrap(),
@@ -226,7 +233,7 @@ mod tests {
         };
         problems.extend(translate(&world, &[], &settings).problems);
         let statements = all(&world, &problems);
-        assert_eq!(statements[0].instance.generation, 3);
+        assert_eq!(statements[0].instance.generation, i64::try_from(specs.len()).unwrap());
         let Said::OfParents(parents) = &statements[0].said else { panic!("{statements:?}") };
         let show = |c: &Condition| format!("{}={}/{}", c.kind, c.holds, c.reason);
         parents.iter().map(|(_, list)| list.iter().map(show).collect()).collect()
@@ -258,6 +265,15 @@ mod tests {
         let both =
             format!("{{parentRefs: [{parent}}}, {parent}, port: 81}}], rules: [{filter}, {{}}]}}");
         assert_eq!(conditions(&both)[1], ["Accepted=false/NoMatchingParent", good[1]]);
+    }
+
+    #[test]
+    fn an_edit_that_is_refused_for_one_parent_is_not_in_force_for_any() {
+        let parent = "{group: '', kind: Service, name: api";
+        let good = format!("{{parentRefs: [{parent}}}, {parent}, port: 80}}]}}");
+        let bad = format!("{{parentRefs: [{parent}}}, {parent}, port: 0}}]}}");
+        let refused = ["Accepted=false/UnsupportedValue", "ResolvedRefs=true/ResolvedRefs"];
+        assert_eq!(conditions_after(&[&good, &bad]), [refused, refused]);
     }
 
     #[test]
