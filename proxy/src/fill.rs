@@ -3,11 +3,11 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::server::{MESH_FRAME, WRITE};
 
@@ -22,7 +22,7 @@ const MUCH: usize = MESH_FRAME as usize;
 const FLOOD: usize = 4 * MUCH;
 
 /// Most connections that have room for a flood, so that many at once do not take all memory.
-static FLOODS: Permits = Permits(AtomicUsize::new(64));
+static FLOODS: Semaphore = Semaphore::const_new(64);
 
 /// What is read of a connection next.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ pub(crate) enum Expected {
 pub struct Pace {
     rank: Rank,
     /// Of a flood for which there is room.
-    permit: Option<Permit>,
+    permit: Option<SemaphorePermit<'static>>,
     /// Several streams share the connection: it is read a frame at a time, for what one of them
     /// does not read keeps what came with it.
     shared: bool,
@@ -95,7 +95,7 @@ impl Pace {
             _ if self.shared => WRITE,
             (Rank::Little | Rank::Much, _) => MUCH,
             (Rank::Flood, _) => {
-                self.permit = self.permit.take().or_else(|| FLOODS.take());
+                self.permit = self.permit.take().or_else(|| FLOODS.try_acquire().ok());
                 if self.permit.is_some() { FLOOD } else { MUCH }
             }
         }
@@ -111,27 +111,6 @@ impl Rank {
         } else {
             Self::Flood
         }
-    }
-}
-
-/// So many connections may do something.
-struct Permits(AtomicUsize);
-
-/// One of them does.
-#[derive(Debug)]
-struct Permit(&'static AtomicUsize);
-
-impl Permits {
-    fn take(&'static self) -> Option<Permit> {
-        let Self(left) = self;
-        let one = |left: usize| left.checked_sub(1);
-        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one).ok().map(|_| Permit(left))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -173,15 +152,6 @@ mod tests {
     use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
-
-    #[test]
-    fn only_so_many_have_a_permit_and_each_gives_it_back() {
-        static TWO: Permits = Permits(AtomicUsize::new(2));
-        let (one, other) = (TWO.take(), TWO.take());
-        assert!(one.is_some() && other.is_some() && TWO.take().is_none());
-        drop(one);
-        assert!(TWO.take().is_some());
-    }
 
     #[tokio::test]
     async fn who_sends_much_is_read_in_larger_pieces_and_rests_without_room() {
