@@ -45,20 +45,21 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(args: Args) -> anyhow::Result<()> {
-    daemon::log::init(args.log.clone());
+    let log = daemon::log::init(args.log.clone());
+    let metrics = Arc::new(Metrics::new()?);
+    log.register(&metrics.registry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(run(args));
+    let outcome = runtime.block_on(run(args, metrics));
     runtime.shutdown_timeout(GOODBYE);
     outcome
 }
 
-async fn run(args: Args) -> anyhow::Result<()> {
+async fn run(args: Args, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let mut terminate = Terminate::new().context("cannot listen for signals")?;
     let api = daemon::listen::tcp(args.address, "the API", "--address")?;
     let admin = daemon::listen::tcp(args.admin_address, "the admin server", "--admin-address")?;
     let (api_address, admin_address) = (api.local_addr()?, admin.local_addr()?);
     let (down, shutdown) = watch::channel(false);
-    let metrics = Arc::new(Metrics::new()?);
     let source = Source::open(&args).await?;
 
     let store = Store::new(&args.state_dir);

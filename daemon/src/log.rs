@@ -1,16 +1,25 @@
 //! Logs: one line an event, RFC 3339 UTC, as text or JSON, to standard error.
+//!
+//! A thread of its own writes, behind a bounded queue: a slow reader of standard error costs
+//! lines (counted), never the time of whoever logs.
 
 use std::io::IsTerminal;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use prometheus::Registry as Metrics;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::time::UtcTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
+use crate::metrics::asked_counter;
 use crate::settings::nearest;
+
+/// Lines that may wait to be written.
+const QUEUE: usize = 1024;
 
 /// The settings of the log.
 #[derive(Debug, Clone, Args)]
@@ -105,23 +114,52 @@ pub enum FilterError {
     },
 }
 
-/// The log as a layer, for a subscriber that has other layers beside it.
-pub fn layer(args: LogArgs) -> Box<dyn Layer<Registry> + Send + Sync> {
-    let Filter(filter) = args.log_level;
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_timer(UtcTime::rfc_3339());
-    match args.log_format {
-        LogFormat::Text => layer.with_filter(filter).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
+/// A log that is being written. What waits when it is dropped has a second to be written.
+#[derive(Debug)]
+#[must_use = "nothing is written any more when it is dropped"]
+pub struct Log {
+    dropped: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+impl Log {
+    /// Registers the counter of what could not be written.
+    ///
+    /// # Errors
+    /// When there is one already, which is a defect.
+    pub fn register(&self, metrics: &Metrics) -> prometheus::Result<()> {
+        let help = "Lines of the log dropped because standard error was too slow.";
+        let dropped = self.dropped.clone();
+        let count = move || dropped.dropped_lines() as u64;
+        asked_counter(metrics, "pillion_log_dropped_total", help, count)
     }
 }
 
+/// The log as a layer, for a subscriber that has other layers beside it.
+pub fn layer(args: LogArgs) -> (Box<dyn Layer<Registry> + Send + Sync>, Log) {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUE)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    let log = Log { dropped: writer.error_counter(), _writer: guard };
+    let Filter(filter) = args.log_level;
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_timer(UtcTime::rfc_3339());
+    let layer = match args.log_format {
+        LogFormat::Text => layer.with_filter(filter).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
+    };
+    (layer, log)
+}
+
 /// Starts the log of this process, where it is the only layer.
-pub fn init(args: LogArgs) {
+pub fn init(args: LogArgs) -> Log {
+    let (layer, log) = layer(args);
     // A log that is started already (in tests) stays as it is.
-    let _ = tracing_subscriber::registry().with(layer(args)).try_init();
+    let _ = tracing_subscriber::registry().with(layer).try_init();
+    log
 }
 
 #[cfg(test)]

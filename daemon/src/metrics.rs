@@ -1,7 +1,8 @@
 //! Making and registering Prometheus metrics, in one step each: a name, a help text, labels.
 
-use prometheus::core::{Collector, GenericCounter, GenericGauge};
+use prometheus::core::{Collector, Desc, GenericCounter, GenericGauge};
 use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, Result,
@@ -27,6 +28,40 @@ pub fn registry(version: &str) -> Result<Registry> {
 /// As all functions here: when two metrics have one name, which is a defect.
 pub fn counter(r: &Registry, name: &str, help: &str) -> Result<IntCounter> {
     register(r, GenericCounter::new(name, help))
+}
+
+/// A counter of what is counted elsewhere, registered: it is asked for at each scrape.
+///
+/// # Errors
+/// As [`counter`].
+pub fn asked_counter(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    count: impl Fn() -> u64 + Send + Sync + 'static,
+) -> Result<()> {
+    let counter = IntCounter::new(name, help)?;
+    r.register(Box::new(Asked { name: name.into(), help: help.into(), counter, count }))
+}
+
+struct Asked<F> {
+    name: String,
+    help: String,
+    /// For its description alone: a value that is added to would count twice in scrapes that meet.
+    counter: IntCounter,
+    count: F,
+}
+
+impl<F: Fn() -> u64 + Send + Sync> Collector for Asked<F> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counter.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Ok(counter) = IntCounter::new(&*self.name, &*self.help) else { return Vec::new() };
+        counter.inc_by((self.count)());
+        counter.collect()
+    }
 }
 
 /// Counters by label, registered.
@@ -96,4 +131,27 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: Result<
     let metric = metric?;
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn what_is_counted_elsewhere_is_asked_for_at_each_scrape() {
+        let (registry, count) = (Registry::new(), Arc::new(AtomicU64::new(2)));
+        let counted = Arc::clone(&count);
+        asked_counter(&registry, "a_total", "A.", move || counted.load(Ordering::Relaxed)).unwrap();
+        for expected in [2.0, 2.0, 5.0] {
+            if expected > 2.0 {
+                count.fetch_add(3, Ordering::Relaxed);
+            }
+            let families = registry.gather();
+            let counter = families[0].get_metric()[0].get_counter();
+            assert_eq!((families[0].name(), counter.get_value()), ("a_total", expected));
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use daemon::log::{Log, LogArgs};
 use daemon::signal::Terminate;
 use prometheus::IntCounter;
 use tokio::net::TcpListener;
@@ -61,12 +62,13 @@ fn sidecar(args: Vec<OsString>) -> ExitCode {
 
 /// The thread of this function drives what is off the path of requests: admin, sync, signals.
 /// `/ready` answers when all workers are busy.
-fn run(config: Config, log: daemon::log::LogArgs) -> anyhow::Result<()> {
+fn run(config: Config, log: LogArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = Terminate::new().context("cannot listen for signals")?;
-        let tracing = start_telemetry(&config, log)?;
+        let (tracing, log) = start_telemetry(&config, log)?;
         let metrics = Metrics::new().context("cannot register the metrics")?;
+        log.register(&metrics.registry).context("cannot register the metrics")?;
         count_panics(metrics.process.panics.clone());
         let listeners = listen(&config)?;
         let admin_port = config.listen_at(config.ports.admin);
@@ -89,7 +91,7 @@ fn run(config: Config, log: daemon::log::LogArgs) -> anyhow::Result<()> {
     })
 }
 
-fn start_telemetry(config: &Config, mut log: daemon::log::LogArgs) -> anyhow::Result<Tracing> {
+fn start_telemetry(config: &Config, mut log: LogArgs) -> anyhow::Result<(Tracing, Log)> {
     let tracing = match &config.otlp_endpoint {
         None => Tracing::default(),
         Some(endpoint) => Tracing::start(
@@ -102,10 +104,10 @@ fn start_telemetry(config: &Config, mut log: daemon::log::LogArgs) -> anyhow::Re
     };
     // Spans are for the OTLP endpoint, not for the log.
     log.log_level = log.log_level.without(trace::TARGET);
-    let layer = daemon::log::layer(log);
+    let (layer, log) = daemon::log::layer(log);
     let registry = tracing_subscriber::registry().with(layer).with(tracing.layer());
     registry.try_init().context("cannot start the log")?;
-    Ok(tracing)
+    Ok((tracing, log))
 }
 
 /// A panic ends the connection of its task and nothing else; here it is told and counted.

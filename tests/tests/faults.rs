@@ -1,4 +1,5 @@
-//! Things die: the control plane, and a replica with its application. Nobody notices.
+//! Things die, or stand still: the control plane, a replica with its application, whoever reads the log.
+//! Nobody notices.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use tests::client;
 use tests::load::{Load, Spec};
 use tests::poll::{self, SOON};
 
-use crate::shop::{API, replicas};
+use crate::shop::{API, Shop, replicas};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_control_plane_may_be_killed_under_load() {
@@ -146,4 +147,27 @@ async fn a_killed_sidecar_is_ready_again_within_seconds_of_its_start() {
     web.restart_sidecar().await;
     web.until_answered_by(API, 1).await;
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+}
+
+/// Lines are lost then, and counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standard_error_that_nobody_reads_stops_nobody() {
+    let shop = Shop::open().await;
+    let pipe = shop.mesh.logs().join("stuck");
+    // Both ends of a pipe are the sidecar's own, so that it never fails either.
+    let stuck = ["sh", "-c", "mkfifo \"$0\" && exec \"$@\" 2<>\"$0\"", pipe.to_str().unwrap()];
+    let flags = ["--log-level", "debug", "--access-log", "all"];
+    let quiet = shop.mesh.pod("shop/quiet").under(stuck).flags(flags).start().await;
+    quiet.until_known("api.shop:80").await;
+    // Each is a line of some 150 bytes in the log; the pipe takes 64 KiB.
+    for _ in 0..3000 {
+        let (head, _) = client::converse(quiet.proxy(), "GET\r\n\r\n").await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    }
+    for _ in 0..10 {
+        assert_eq!(quiet.get(API).await.status, 200);
+    }
+    let metrics = quiet.metrics().await;
+    assert!(metrics.sum("pillion_log_dropped_total", &[]) > 0.0, "what is lost is counted");
+    assert!(quiet.terminate(SOON).await.success(), "nor does it hold up the end");
 }

@@ -131,6 +131,7 @@ mod tests {
             include_str!("metrics/sync.rs"),
             include_str!("metrics/tcp.rs"),
             include_str!("metrics/tls.rs"),
+            include_str!("../../../daemon/src/log.rs"),
         ];
         let names: Vec<_> =
             sources.iter().flat_map(|source| source.split('"')).filter(is_name).collect();
