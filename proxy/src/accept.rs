@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::drain::Running;
 use crate::mesh::Mesh;
+use crate::placed::{Placed, Socket};
 use crate::upstream::Pool;
 use crate::worker::Worker;
 use crate::{descriptors, inbound, outbound};
@@ -67,13 +68,13 @@ impl Port {
 /// An accepted connection on its way to a worker.
 struct Accepted {
     port: Port,
-    socket: Socket,
+    socket: Arrived,
     permit: OwnedSemaphorePermit,
     running: Running,
 }
 
 /// A socket, which has to be known to the runtime that serves it.
-enum Socket {
+enum Arrived {
     /// It is, for the worker that accepted it serves it too.
     Here(TcpStream),
     /// It is not yet.
@@ -159,7 +160,7 @@ async fn accept(
                 // Only now: a port where nobody comes must not keep a place from the others. The
                 // semaphore is never closed; a permit always comes.
                 let Ok(permit) = Arc::clone(room).acquire_owned().await else { return };
-                let (socket, running) = (Socket::Here(socket), mesh.drain.run());
+                let (socket, running) = (Arrived::Here(socket), mesh.drain.run());
                 hand_over(desks, Accepted { port, socket, permit, running });
             }
             Err(error) => {
@@ -189,7 +190,7 @@ async fn accept_last(
         && let Ok((socket, _)) = listener.accept()
     {
         if socket.set_nonblocking(true).is_ok() {
-            let (socket, running) = (Socket::There(socket), mesh.drain.run());
+            let (socket, running) = (Arrived::There(socket), mesh.drain.run());
             hand_over(desks, Accepted { port, socket, permit, running });
         }
     }
@@ -199,10 +200,10 @@ fn hand_over(desks: &[Desk], mut accepted: Accepted) {
     let busy = |(_, desk): &(usize, &Desk)| desk.connections.load(Ordering::Relaxed);
     let Some((number, desk)) = desks.iter().enumerate().min_by_key(busy) else { return };
     if number > 0
-        && let Socket::Here(socket) = accepted.socket
+        && let Arrived::Here(socket) = accepted.socket
     {
         match socket.into_std() {
-            Ok(socket) => accepted.socket = Socket::There(socket),
+            Ok(socket) => accepted.socket = Arrived::There(socket),
             Err(error) => return lost(&error),
         }
     }
@@ -228,13 +229,12 @@ async fn work(
         let open = Open::new(&worker, port, Arc::clone(&connections), permit, running);
         let worker = worker.clone();
         tokio::spawn(async move {
-            let _open = open;
             let socket = match socket {
-                Socket::Here(socket) => Ok(socket),
-                Socket::There(socket) => TcpStream::from_std(socket),
+                Arrived::Here(socket) => Ok(socket),
+                Arrived::There(socket) => TcpStream::from_std(socket),
             };
             match socket {
-                Ok(socket) => serve(worker, port, socket).await,
+                Ok(socket) => serve(worker, port, Placed::new(socket, open)).await,
                 Err(error) => lost(&error),
             }
         });
@@ -243,7 +243,7 @@ async fn work(
     std::future::pending::<()>().await;
 }
 
-async fn serve(worker: Worker, port: Port, socket: TcpStream) {
+async fn serve(worker: Worker, port: Port, socket: Socket) {
     match port {
         // Boxed, so that none has room for what the others need.
         Port::Outbound => Box::pin(outbound::serve(worker, socket)).await,
@@ -252,8 +252,9 @@ async fn serve(worker: Worker, port: Port, socket: TcpStream) {
     }
 }
 
-/// A connection that is served; counted for as long as it is.
-struct Open {
+/// The place of a connection that is open; counted for as long as it is.
+#[derive(Debug)]
+pub struct Open {
     gauge: prometheus::IntGauge,
     connections: Arc<AtomicUsize>,
     _running: Running,

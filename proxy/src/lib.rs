@@ -33,6 +33,7 @@ pub mod opaque;
 mod original;
 mod out;
 pub mod outbound;
+pub mod placed;
 pub mod proof;
 mod rarely;
 pub mod received;

@@ -134,6 +134,32 @@ async fn an_upgraded_connection_carries_bytes_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_connection_keeps_its_place_among_those_that_are_open() {
+    let shop = Shop::open().await;
+    let until_open = async |expected: f64| {
+        poll::until(&format!("{expected} connections"), SOON, async || {
+            let metrics = shop.web.metrics().await;
+            let open = metrics.sum("pillion_connections_open", &[("port", "outbound")]);
+            if open == expected { Ok(()) } else { Err(open) }
+        })
+        .await;
+    };
+    until_open(0.0).await;
+    let mut upgraded = Vec::new();
+    for _ in 0..3 {
+        let (head, mut socket) = client::converse(shop.web.proxy(), UPGRADE).await.unwrap();
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        // What served HTTP on it has ended when bytes come back.
+        socket.write_all(b"ping").await.unwrap();
+        socket.read_exact(&mut [0; 4]).await.unwrap();
+        upgraded.push(socket);
+    }
+    until_open(3.0).await;
+    drop(upgraded);
+    until_open(0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_that_the_application_does_not_want_is_an_ordinary_request() {
     let shop = Shop::open().await;
     let mut request = client::request("GET", &format!("{}/plain", crate::shop::API));

@@ -17,7 +17,6 @@ use ::http::{HeaderValue, Method, Request, Response};
 use certs::{HandshakeFailure, Side};
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -26,6 +25,7 @@ use self::application::Application;
 use crate::body::Body;
 use crate::error::ProxyError;
 use crate::mesh::MESH_ALPN;
+use crate::placed::Socket;
 use crate::proof::Proof;
 use crate::rarely::Rarely;
 use crate::received::Received;
@@ -87,7 +87,7 @@ pub struct Arrival {
 }
 
 /// Serves one connection of another sidecar until it ends.
-pub async fn serve(worker: Worker, socket: TcpStream) {
+pub async fn serve(worker: Worker, socket: Socket) {
     let started = Instant::now();
     let at = match socket.local_addr() {
         Ok(at) => at.ip(),
@@ -125,8 +125,8 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
 /// The TLS handshake, and with it who is there and for how long that is proved.
 async fn accept(
     worker: &Worker,
-    socket: TcpStream,
-) -> Result<(TlsStream<TcpStream>, SpiffeId, Proof), ProxyError> {
+    socket: Socket,
+) -> Result<(TlsStream<Socket>, SpiffeId, Proof), ProxyError> {
     let credentials = worker.mesh.credentials()?;
     let server = credentials.server.clone();
     let failed = |error: &io::Error| match certs::classify(error) {

@@ -13,13 +13,14 @@ use crate::args::Policy;
 use crate::error::ProxyError;
 use crate::mesh::Mesh;
 use crate::original;
+use crate::placed::Socket;
 use crate::relay::Session;
 use crate::telemetry::metrics::Direction;
 use crate::worker::Worker;
 
 /// Serves one plaintext connection from outside of the mesh until it ends. What is allowed then
 /// holds for the whole of it: a policy that comes later cuts nothing off.
-pub async fn serve(worker: Worker, socket: TcpStream) {
+pub async fn serve(worker: Worker, socket: Socket) {
     match admit(&worker, &socket) {
         Ok((admitted, application)) => {
             let arrival = Arrival { peer: None, application: Arc::new(application) };

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use ::http::header::UPGRADE;
 use ::http::{Method, Request, Response};
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Arrival, Caller, http, plaintext};
 use crate::body::Body;
 use crate::exchange::Exchange;
+use crate::placed::Socket;
 use crate::received::Received;
 use crate::relay::Session;
 use crate::server::{self, HEAD_TIMEOUT};
@@ -84,7 +84,7 @@ impl Probes {
 }
 
 /// Serves a connection to a port that refuses plaintext and has probes, until it ends.
-pub(super) async fn serve(worker: Worker, arrival: Arrival, socket: TcpStream) {
+pub(super) async fn serve(worker: Worker, arrival: Arrival, socket: Socket) {
     let sniffed = timeout(HEAD_TIMEOUT, sniff(socket)).await;
     let (spoken, io) = match sniffed.unwrap_or_else(|late| Err(io::Error::from(late))) {
         Ok((Spoken::Other, _)) => {

@@ -22,6 +22,7 @@ use crate::carried::Carried;
 use crate::error::ProxyError;
 use crate::mesh::Mesh;
 use crate::original;
+use crate::placed::Socket;
 use crate::received::Received;
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::sniff::{Prefixed, Spoken, sniff};
@@ -30,7 +31,7 @@ use crate::upgrade::is_extended;
 use crate::worker::Worker;
 
 /// Serves one connection of the application until it ends.
-pub async fn serve(worker: Worker, socket: TcpStream) {
+pub async fn serve(worker: Worker, socket: Socket) {
     if worker.mesh.config.redirected
         && let Some(original) = original::destination(&socket)
     {
@@ -43,7 +44,7 @@ pub async fn serve(worker: Worker, socket: TcpStream) {
 }
 
 /// Serves HTTP in the version that the client speaks.
-async fn serve_http(worker: Worker, via: Via, socket: TcpStream) {
+async fn serve_http(worker: Worker, via: Via, socket: Socket) {
     match within(HEAD_TIMEOUT, sniff(socket)).await {
         Ok(Ok((spoken, io))) => serve_spoken(worker, via, spoken, io).await,
         Ok(Err(error)) => log_lost(&error),

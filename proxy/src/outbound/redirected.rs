@@ -21,6 +21,7 @@ use crate::carried::Carried;
 use crate::config::Config;
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, UNKNOWN};
+use crate::placed::Socket;
 use crate::received::Received;
 use crate::relay::Session;
 use crate::server::{self, HEAD_TIMEOUT};
@@ -34,7 +35,7 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Serves the connection that was made to `original` until it ends. What a connection may come to is
 /// boxed, so that one that comes to something else has no room for it.
-pub(super) async fn serve(worker: Worker, socket: TcpStream, original: SocketAddr) {
+pub(super) async fn serve(worker: Worker, socket: Socket, original: SocketAddr) {
     if is_probe(&worker.mesh.config, original) {
         return answer_probe(socket, original).await;
     }
@@ -67,9 +68,9 @@ pub(super) async fn serve(worker: Worker, socket: TcpStream, original: SocketAdd
 /// What the first words on a connection come to.
 enum First {
     /// The client speaks HTTP.
-    Http(Spoken, Prefixed<TcpStream>),
+    Http(Spoken, Prefixed<Socket>),
     /// Something else is spoken, and an endpoint is reached or none can be.
-    Bytes(Prefixed<TcpStream>, Result<Box<Reached>, ProxyError>),
+    Bytes(Prefixed<Socket>, Result<Box<Reached>, ProxyError>),
 }
 
 /// An endpoint, and what it has said already.
@@ -80,7 +81,7 @@ type Reached = (Upstream, BytesMut);
 async fn detect(
     worker: &Worker,
     destination: &Destination,
-    mut socket: TcpStream,
+    mut socket: Socket,
 ) -> io::Result<First> {
     let (mut heard, mut said) = (BytesMut::with_capacity(1024), BytesMut::new());
     let reaching = reach::to(worker, destination);
@@ -156,7 +157,7 @@ async fn carry<C: Carried>(
 
 /// Refuses a connection whose destination is none: in HTTP, with the reason, where that is what
 /// the client speaks; else as a server does that takes none.
-async fn refuse(worker: &Worker, socket: TcpStream, error: ProxyError) {
+async fn refuse(worker: &Worker, socket: Socket, error: ProxyError) {
     let (spoken, mut io) = match timeout(LAST_WORD, peeked(&socket)).await {
         Ok(true) => match timeout(HEAD_TIMEOUT, sniff(socket)).await {
             Ok(Ok(sniffed)) => sniffed,
@@ -195,7 +196,7 @@ fn is_probe(config: &Config, original: SocketAddr) -> bool {
 }
 
 /// Tells it where it was meant to go: that is what it wants to know.
-async fn answer_probe(mut socket: TcpStream, original: SocketAddr) {
+async fn answer_probe(mut socket: Socket, original: SocketAddr) {
     let line = format!("pillion redirect {original}\n");
     if let Err(error) = socket.write_all(line.as_bytes()).await {
         tracing::debug!(%error, "outbound: the probe of the redirect is gone");
