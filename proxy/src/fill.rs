@@ -173,5 +173,10 @@ mod tests {
             Poll::Ready(())
         })
         .await;
+        // In this test, for the other reads would find none: room for a flood is bounded.
+        let all = FLOODS.acquire_many(64).await.unwrap();
+        assert_eq!(pace.room(Expected::Anything), MUCH);
+        drop(all);
+        assert_eq!(pace.room(Expected::Anything), FLOOD);
     }
 }

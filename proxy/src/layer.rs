@@ -1,4 +1,4 @@
-//! What all layers over a connection have in common that only look at what is read.
+//! What layers over a connection have in common that only look at what is read, or at nothing.
 
 /// Passes what is written to a layer on to the connection below, its field `io`.
 macro_rules! writes_pass {
@@ -44,4 +44,19 @@ macro_rules! writes_pass {
     };
 }
 
-pub(crate) use writes_pass;
+/// Passes the end of a layer on to the connection below, its field `io`.
+macro_rules! ends_pass {
+    ($layer:ident) => {
+        impl<I: crate::carried::Carried> crate::carried::Carried for $layer<I> {
+            fn reset(&mut self) {
+                self.io.reset();
+            }
+
+            fn end(&mut self) {
+                self.io.end();
+            }
+        }
+    };
+}
+
+pub(crate) use {ends_pass, writes_pass};

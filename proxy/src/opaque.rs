@@ -11,9 +11,9 @@ use bytes::{Bytes, BytesMut};
 use memchr::memchr2_iter;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::carried::{Carried, Pieces};
+use crate::carried::Pieces;
 use crate::fill::Pace;
-use crate::layer::writes_pass;
+use crate::layer::{ends_pass, writes_pass};
 use crate::server::MAX_HEAD;
 use crate::sniff::{is_blank, is_space, is_token};
 
@@ -128,16 +128,6 @@ fn length(bytes: &[u8], is_one: impl Fn(u8) -> bool) -> usize {
     bytes.iter().position(|byte| !is_one(*byte)).unwrap_or(bytes.len())
 }
 
-impl<I: Carried> Carried for Opaque<I> {
-    fn reset(&mut self) {
-        self.io.reset();
-    }
-
-    fn end(&mut self) {
-        self.io.end();
-    }
-}
-
 impl<I: Pieces> Pieces for Opaque<I> {
     fn poll_take(
         &mut self,
@@ -171,6 +161,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Opaque<I> {
     }
 }
 
+ends_pass!(Opaque);
 writes_pass!(Opaque);
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::accept::Open;
-use crate::carried::{Carried, Pieces};
+use crate::carried::Pieces;
 use crate::fill::Pace;
-use crate::layer::writes_pass;
+use crate::layer::{ends_pass, writes_pass};
 
 /// A connection and its place.
 #[derive(Debug)]
@@ -37,16 +37,6 @@ impl<I> Deref for Placed<I> {
 
     fn deref(&self) -> &I {
         &self.io
-    }
-}
-
-impl<I: Carried> Carried for Placed<I> {
-    fn reset(&mut self) {
-        self.io.reset();
-    }
-
-    fn end(&mut self) {
-        self.io.end();
     }
 }
 
@@ -75,4 +65,5 @@ impl<I: AsyncRead + Unpin> AsyncRead for Placed<I> {
     }
 }
 
+ends_pass!(Placed);
 writes_pass!(Placed);

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
-use crate::carried::{Carried, Pieces};
+use crate::carried::Pieces;
 use crate::fill::Pace;
-use crate::layer::writes_pass;
+use crate::layer::{ends_pass, writes_pass};
 
 /// What HTTP/2 with prior knowledge begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -147,16 +147,6 @@ impl<I> Prefixed<I> {
     }
 }
 
-impl<I: Carried> Carried for Prefixed<I> {
-    fn reset(&mut self) {
-        self.io.reset();
-    }
-
-    fn end(&mut self) {
-        self.io.end();
-    }
-}
-
 impl<I: Pieces> Pieces for Prefixed<I> {
     fn poll_take(
         &mut self,
@@ -194,6 +184,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Prefixed<I> {
     }
 }
 
+ends_pass!(Prefixed);
 writes_pass!(Prefixed);
 
 #[cfg(test)]
