@@ -155,14 +155,18 @@ impl Session {
             return None;
         }
         let wanted = self.wanted(publication);
-        let removed = self.removed(&wanted);
         let mut update = Draft::default();
-        for group in &wanted.groups {
-            if update.size > UPDATE_SIZE {
-                break;
-            }
+        let mut groups = wanted.groups.iter();
+        while update.size <= UPDATE_SIZE
+            && let Some(group) = groups.next()
+        {
             group.iter().for_each(|resource| self.add(resource, &mut update));
         }
+        // Nothing is taken away before all has come that does without it.
+        let removed = match groups.len() {
+            0 => self.removed(&wanted),
+            _ => Vec::new(),
+        };
         if update.resources.is_empty() && removed.is_empty() && self.told {
             return None;
         }
@@ -212,9 +216,9 @@ impl Session {
         gone.into_iter().map(removed).collect()
     }
 
-    /// Each subscribed Service with its routes and the Services that these lead to, and each
-    /// subscribed address with the Service that has it; the sidecar's own Inbound comes first,
-    /// for without it nothing reaches its workload.
+    /// Each subscribed Service with all that belongs to it, and each subscribed address with the
+    /// Service that has it; the sidecar's own Inbound comes first, for without it nothing reaches
+    /// its workload.
     fn wanted(&self, publication: &Publication) -> Wanted {
         let mut groups = vec![vec![publication.inbound(self.address)]];
         let mut missing = Vec::new();
@@ -239,15 +243,20 @@ impl Session {
         Wanted { groups, missing }
     }
 
-    /// A Service with its routes and the Services that these lead to.
+    /// A Service with its routes and the Services that these lead to, each of which has its own
+    /// routes with it: what a sidecar has, it does not ask for, and takes for the whole.
     fn group(&self, publication: &Publication, name: &ServiceName) -> Vec<Arc<Published>> {
-        let mut group: Vec<_> = publication.service(name).cloned().into_iter().collect();
-        if let Some(routes) = publication.routes(name, &self.client) {
-            let backends = routes.leads_to.iter();
-            group.extend(backends.filter_map(|name| publication.service(name)).cloned());
-            group.push(Arc::clone(routes));
+        let (mut services, mut routes) = (Vec::new(), Vec::new());
+        let (mut next, mut met) = (vec![name], HashSet::from([name]));
+        while let Some(name) = next.pop() {
+            services.extend(publication.service(name).cloned());
+            if let Some(of) = publication.routes(name, &self.client) {
+                next.extend(of.leads_to.iter().filter(|name| met.insert(name)));
+                routes.push(Arc::clone(of));
+            }
         }
-        group
+        services.append(&mut routes);
+        services
     }
 }
 

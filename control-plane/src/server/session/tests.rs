@@ -44,6 +44,43 @@ fn a_service_comes_with_its_routes_and_where_they_lead() {
     assert!(session.difference(&publication).is_none());
 }
 
+/// What a sidecar has, it does not ask for: without its routes `b` would be one that has none.
+#[test]
+fn a_service_that_routes_lead_to_comes_with_its_own_routes() {
+    let to = |parent: &str, backend: &str| {
+        let from_api = route("shop", backend).replace("name: r", &format!("name: of-{parent}"));
+        from_api.replace("name: api", &format!("name: {parent}"))
+    };
+    let publication = publication(&[
+        service("api", 80),
+        service("b", 80),
+        service("c", 80),
+        to("api", "b"),
+        to("b", "c"),
+        // round in a circle
+        to("c", "api"),
+    ]);
+    let mut session = session(Vec::new(), &["shop/api"]);
+    let update = session.difference(&publication).unwrap();
+    let mut shown = show(&update);
+    shown.sort_unstable();
+    assert_eq!(
+        shown,
+        [
+            "inbound 10.0.0.1",
+            "routes shop/api",
+            "routes shop/b",
+            "routes shop/c",
+            "service shop/api",
+            "service shop/b",
+            "service shop/c",
+        ]
+    );
+    ack(&mut session);
+    session.subscribe(vec!["shop/b".into()]).unwrap();
+    assert!(session.difference(&publication).is_none(), "all of it is there");
+}
+
 #[test]
 fn nothing_more_is_sent_before_the_acknowledgement_and_then_only_the_newest() {
     let mut session = session(Vec::new(), &["shop/api"]);
@@ -144,19 +181,20 @@ fn subscriptions_have_a_limit() {
     assert_eq!(session.subscribe(names), Err(TooMany));
 }
 
+/// `s0` to `s29`, each of which takes a good part of an Update.
+fn many() -> (Vec<String>, Vec<String>) {
+    let ports: Vec<String> = (1..1500)
+        .map(|p| format!("{{name: {}, port: {p}}}", "x".repeat(30) + &p.to_string()))
+        .collect();
+    let ports = format!("[{}]", ports.join(", "));
+    let large = |i| service(&format!("s{i}"), 80).replace("[{port: 80}]", &ports);
+    ((0..30).map(large).collect(), (0..30).map(|i| format!("shop/s{i}")).collect())
+}
+
 #[test]
 fn a_large_state_comes_in_several_updates() {
-    let many: Vec<String> = (0..30)
-        .map(|i| {
-            let ports: Vec<String> = (1..1500)
-                .map(|p| format!("{{name: {}, port: {p}}}", "x".repeat(30) + &p.to_string()))
-                .collect();
-            service(&format!("s{i}"), 80)
-                .replace("[{port: 80}]", &format!("[{}]", ports.join(", ")))
-        })
-        .collect();
-    let publication = publication(&many);
-    let names: Vec<String> = (0..30).map(|i| format!("shop/s{i}")).collect();
+    let (objects, names) = many();
+    let publication = publication(&objects);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut session = session(Vec::new(), &names);
     let mut updates = 0;
@@ -167,6 +205,32 @@ fn a_large_state_comes_in_several_updates() {
     }
     assert!(updates > 1, "{updates} updates");
     assert_eq!(session.held.len(), 31);
+}
+
+#[test]
+fn what_a_route_left_is_taken_away_after_the_route_has_changed() {
+    let leads_to = |backend: &str| {
+        let services = ["zzz", "b", "c"].map(|name| service(name, 80));
+        let route = route("shop", backend).replace("name: api", "name: zzz");
+        services.into_iter().chain([route]).collect::<Vec<_>>()
+    };
+    let mut session = session(Vec::new(), &["shop/zzz"]);
+    session.difference(&publication(&leads_to("b"))).unwrap();
+    ack(&mut session);
+    let (mut objects, names) = many();
+    session.subscribe(names).unwrap();
+    objects.extend(leads_to("c"));
+    let publication = publication(&objects);
+    let mut seen = Vec::new();
+    while let Some(update) = session.difference(&publication) {
+        seen.push(show(&update));
+        ack(&mut session);
+    }
+    assert!(seen.len() > 1, "{seen:?}");
+    let last = seen.pop().unwrap();
+    assert!(last.contains(&"routes shop/zzz".into()), "{last:?}");
+    assert!(last.contains(&"-service shop/b".into()), "{last:?}");
+    assert!(seen.iter().flatten().all(|shown| !shown.starts_with('-')), "{seen:?}");
 }
 
 #[test]
