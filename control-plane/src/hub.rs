@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use model::name::Label;
+use model::spiffe::SpiffeId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::metrics::Metrics;
@@ -44,6 +45,15 @@ pub enum Input {
         /// Told what is known of it.
         found: oneshot::Sender<Option<KnownPod>>,
     },
+    /// Somebody asks whether a pod of this identity has this address.
+    FindHolder {
+        /// The identity.
+        identity: SpiffeId,
+        /// The address.
+        address: IpAddr,
+        /// Told so; `None` before the source has told all it has.
+        found: oneshot::Sender<Option<bool>>,
+    },
 }
 
 /// What tells one pod from others.
@@ -53,6 +63,12 @@ pub struct KnownPod {
     pub uid: String,
     /// Its addresses; none before it has any.
     pub addresses: Vec<IpAddr>,
+}
+
+impl From<&Pod> for KnownPod {
+    fn from(pod: &Pod) -> Self {
+        Self { uid: pod.uid.clone(), addresses: pod.addresses.clone() }
+    }
 }
 
 /// The state of the mesh as the control plane knows it.
@@ -122,8 +138,8 @@ impl Hub {
             let expiry = self.registry.next_expiry();
             tokio::select! {
                 input = inputs.recv() => match input {
-                    Some(Input::FindPod { namespace, name, found }) => {
-                        self.answer(namespace, name, found);
+                    Some(question @ (Input::FindPod { .. } | Input::FindHolder { .. })) => {
+                        self.take_in(question);
                         continue; // a question changes nothing
                     }
                     Some(input) => waiting.extend(self.take_in(input)),
@@ -167,17 +183,16 @@ impl Hub {
                 None
             }
             Input::FindPod { namespace, name, found } => {
-                self.answer(namespace, name, found);
+                answer(found, self.world.pod(namespace, name).map(KnownPod::from));
+                None
+            }
+            Input::FindHolder { identity, address, found } => {
+                let holds = |pod: &Pod| pod.is(&identity) && pod.addresses.contains(&address);
+                let synced = self.world.is_synced();
+                answer(found, synced.then(|| self.world.pods().any(holds)));
                 None
             }
         }
-    }
-
-    /// Who asked may have gone meanwhile.
-    fn answer(&self, namespace: Label, name: String, found: oneshot::Sender<Option<KnownPod>>) {
-        let pod = self.world.pod(namespace, name);
-        let known = |pod: &Pod| KnownPod { uid: pod.uid.clone(), addresses: pod.addresses.clone() };
-        let _: Result<(), _> = found.send(pod.map(known));
     }
 
     fn expire(&mut self) {
@@ -226,6 +241,11 @@ impl Hub {
         self.metrics.problems(&problems);
         self.problems.replace(problems);
     }
+}
+
+/// Who asked may have gone meanwhile.
+fn answer<T>(found: oneshot::Sender<T>, answer: T) {
+    let _: Result<(), T> = found.send(answer);
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -294,6 +314,30 @@ mod tests {
         scene.inputs.send(Input::Release(1)).unwrap();
         scene.has("shop/api", false).await;
         assert!(scene.views.leases.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn whose_pod_has_an_address_is_known_once_the_source_has_told_all() {
+        let scene = scene(Registry::default());
+        let ask = async |identity: &str, address: [u8; 4]| {
+            let (found, answer) = oneshot::channel();
+            let (identity, address) = (identity.parse().unwrap(), address.into());
+            scene.inputs.send(Input::FindHolder { identity, address, found }).unwrap();
+            answer.await.unwrap()
+        };
+        let api = "spiffe://cluster.local/ns/shop/sa/api";
+        assert_eq!(ask(api, [10, 0, 0, 1]).await, None);
+        let pod = "{apiVersion: v1, kind: Pod, metadata: {name: api-1, namespace: shop}, \
+                   spec: {serviceAccountName: api}, status: {podIP: 10.0.0.1}}";
+        let events = vec![crate::world::tests::upsert(pod), Event::Synced];
+        scene.batches.send(Batch { events, problems: Vec::new() }).await.unwrap();
+        scene.register(1, lease("shop/b", "127.0.1.1", 80)).await;
+        assert_eq!(ask(api, [10, 0, 0, 1]).await, Some(true));
+        assert_eq!(ask(api, [10, 0, 0, 2]).await, Some(false));
+        for other in ["shop/sa/web", "web/sa/api"] {
+            let other = format!("spiffe://cluster.local/ns/{other}");
+            assert_eq!(ask(&other, [10, 0, 0, 1]).await, Some(false), "{other}");
+        }
     }
 
     #[tokio::test]

@@ -110,15 +110,18 @@ pub(crate) mod tests {
     use crate::object::Parsed;
     use crate::object::tests::{origin, yaml};
 
+    /// The event of this object, which must be good.
+    pub(crate) fn upsert(text: &str) -> Event {
+        match crate::object::parse(&yaml(text), &origin()) {
+            Parsed::Good(entry, _) => Event::Upsert(entry.into()),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
     /// The world of these objects, all of which must be good.
     pub(crate) fn world(objects: &[&str]) -> World {
         let mut world = World::default();
-        for text in objects {
-            match crate::object::parse(&yaml(text), &origin()) {
-                Parsed::Good(entry, _) => world.apply(Event::Upsert(entry.into())),
-                other => panic!("{text}: {other:?}"),
-            }
-        }
+        objects.iter().for_each(|text| world.apply(upsert(text)));
         world.apply(Event::Synced);
         world
     }

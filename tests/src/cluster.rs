@@ -38,6 +38,11 @@ impl Cluster {
 
     /// Starts a control plane on an API server that has the Gateway API's CRDs.
     pub async fn on(api: ApiServer) -> Self {
+        Self::with(api, Options::default()).await
+    }
+
+    /// The same with these options.
+    pub async fn with(api: ApiServer, options: Options) -> Self {
         api.install_gateway_api();
         api.install_own_kinds();
         for namespace in ["pillion-system", "shop"] {
@@ -45,7 +50,7 @@ impl Cluster {
         }
         let dir = Kept::new("pillion-cluster-");
         let kubeconfig = Some(api.kubeconfig(dir.path()));
-        let mesh = Mesh::with(Options { kubeconfig, ..Options::default() }).await;
+        let mesh = Mesh::with(Options { kubeconfig, ..options }).await;
         Self { mesh, api, dir }
     }
 

@@ -1,9 +1,10 @@
 //! A mesh in a cluster: objects from an API server, identities by its tokens.
 
 use serde_json::json;
-use tests::apiserver::{Failure, Token};
+use tests::apiserver::{ApiServer, Failure, Token};
 use tests::cluster::{AUDIENCE, Cluster};
 use tests::load::Load;
+use tests::mesh::Options;
 use tests::pod::Pod;
 use tests::poll::{self, SOON};
 
@@ -185,6 +186,31 @@ async fn only_the_token_of_a_pod_that_is_there_lets_a_sidecar_in() {
     drop(sidecar);
     assert!(cluster.api.remove("v1", "Pod", "shop", "api-1"));
     assert_refused(&cluster, "gone", good(), address, "there is no pod shop/api-1").await;
+}
+
+/// Its key may be anywhere by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_of_no_use_to_the_control_plane_once_its_pod_is_gone() {
+    let options = Options { certificate_lifetime: Some("10s"), ..Options::default() };
+    let cluster = Cluster::with(ApiServer::start().await, options).await;
+    let sidecar = cluster.pod("shop/web-1").start().await;
+    let renewals = [("result", "ok")];
+    poll::until_true("it is renewed while its pod is there", SOON, async || {
+        let metrics = sidecar.metrics().await;
+        metrics.sum("pillion_certificate_renewals_total", &renewals) >= 2.0
+    })
+    .await;
+    assert!(cluster.api.remove("v1", "Pod", "shop", "web-1"));
+    poll::until("neither renewed nor let in again", SOON, async || {
+        let log = sidecar.sidecar().log();
+        let refused = "no pod of spiffe://cluster.local/ns/shop/sa/web has the address";
+        if log.contains(refused) { Ok(()) } else { Err(log) }
+    })
+    .await;
+    poll::until_true("it is ready no more once its certificate has ended", SOON, async || {
+        tests::client::get_direct(sidecar.admin(), "/ready").await.unwrap().status == 503
+    })
+    .await;
 }
 
 async fn start_by(cluster: &Cluster, name: &str, token: Token, address: std::net::IpAddr) -> Pod {

@@ -3,7 +3,8 @@
 //! The API server is asked (TokenReview), for our audience and never without one, and the answer
 //! must name it. A token outlives its pod by some seconds in the API server's cache, so the pod
 //! that it is bound to must be one that is watched, of this uid, and have the address that the
-//! sidecar comes from.
+//! sidecar comes from. With its certificate a sidecar needs no token any more, but its pod must
+//! still be there.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use certs::{MAX_TOKEN, ServiceAccount, ServiceAccountError};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use kube::api::PostParams;
 use kube::{Api, Client};
+use model::spiffe::SpiffeId;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -51,7 +53,7 @@ pub enum ReviewError {
     #[error("the token is {0} bytes long; at most {MAX_TOKEN} are taken")]
     TooLong(usize),
     /// The API server cannot be asked: the sidecar should try again.
-    #[error("the API server does not review tokens now: {0}")]
+    #[error("the API server cannot be asked now: {0}")]
     Unavailable(String),
     /// It is no token, or has expired, or is for another audience.
     #[error("the API server does not accept the token for the audience {audience:?}: {reason}")]
@@ -75,6 +77,14 @@ pub enum ReviewError {
     Address {
         /// The pod.
         pod: String,
+        /// Where the sidecar comes from.
+        peer: IpAddr,
+    },
+    /// A certificate is shown from where no pod is that it could be of.
+    #[error("no pod of {identity} has the address {peer}")]
+    Gone {
+        /// Whose certificate it is.
+        identity: SpiffeId,
         /// Where the sidecar comes from.
         peer: IpAddr,
     },
@@ -116,6 +126,27 @@ impl TokenReviews {
         }
     }
 
+    /// Confirms that a pod of this identity is at `peer`: a certificate alone would be renewed for
+    /// ever, wherever its key has gone.
+    pub(crate) async fn confirm(
+        &self,
+        identity: &SpiffeId,
+        peer: IpAddr,
+    ) -> Result<(), ReviewError> {
+        let deadline = Instant::now() + UNKNOWN;
+        loop {
+            match self.is_at(identity, peer).await {
+                Some(true) => return Ok(()),
+                _ if Instant::now() < deadline => sleep(LOOK).await,
+                Some(false) => return Err(ReviewError::Gone { identity: identity.clone(), peer }),
+                None => {
+                    let reason = "it has not told of all pods yet";
+                    return Err(ReviewError::Unavailable(reason.into()));
+                }
+            }
+        }
+    }
+
     async fn review(&self, token: &str) -> Result<Bound, ReviewError> {
         if token.len() > MAX_TOKEN {
             return Err(ReviewError::TooLong(token.len()));
@@ -139,6 +170,13 @@ impl TokenReviews {
         let (found, answer) = oneshot::channel();
         let namespace = bound.account.namespace().clone();
         let question = Input::FindPod { namespace, name: bound.pod.clone(), found };
+        self.hub.send(question).ok()?;
+        answer.await.ok()?
+    }
+
+    async fn is_at(&self, identity: &SpiffeId, address: IpAddr) -> Option<bool> {
+        let (found, answer) = oneshot::channel();
+        let question = Input::FindHolder { identity: identity.clone(), address, found };
         self.hub.send(question).ok()?;
         answer.await.ok()?
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Pod as Kubernetes, PodSpec, PodStatus};
 use model::name::Label;
 use model::service::MeshProtocol;
+use model::spiffe::SpiffeId;
 use serde_json::Value;
 
 use crate::object::{Outcome, meta, strict};
@@ -45,6 +46,14 @@ pub struct Pod {
     pub named_ports: BTreeMap<String, u16>,
     /// The port of its sidecar and what that takes, where it has one.
     pub sidecar: Option<(u16, MeshProtocol)>,
+}
+
+impl Pod {
+    /// Whether its service account is that of this identity.
+    pub fn is(&self, identity: &SpiffeId) -> bool {
+        identity.namespace() == Some(self.namespace.as_str())
+            && identity.service_account() == Some(&self.service_account)
+    }
 }
 
 /// Parses a Pod.

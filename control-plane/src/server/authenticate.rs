@@ -75,22 +75,43 @@ impl Authenticator {
         peer: &Peer,
         metadata: &MetadataMap,
     ) -> Result<Proved, Status> {
-        self.prove(peer, metadata).await.map_err(|refused| {
-            if self.is_news(peer.address.ip()) {
-                tracing::warn!(peer = %peer.address, reason = %refused, "a sidecar is not let in");
+        self.prove(peer, metadata).await.map_err(|refused| self.refuse(peer, &refused))
+    }
+
+    /// Whether who has proved an identity may have another certificate for it.
+    pub(super) async fn may_renew(&self, proved: &Proved, peer: &Peer) -> Result<(), Status> {
+        let confirmed = self.confirm(&proved.identity, peer).await;
+        confirmed.map_err(|refused| self.refuse(peer, &refused))
+    }
+
+    fn refuse(&self, peer: &Peer, refused: &Refused) -> Status {
+        if self.is_news(peer.address.ip()) {
+            tracing::warn!(peer = %peer.address, reason = %refused, "a sidecar is not let in");
+        }
+        match refused {
+            Refused::Review(ReviewError::Unavailable(_)) => {
+                Status::unavailable(refused.to_string())
             }
-            match &refused {
-                Refused::Review(ReviewError::Unavailable(_)) => {
-                    Status::unavailable(refused.to_string())
-                }
-                _ => Status::unauthenticated(refused.to_string()),
+            _ => Status::unauthenticated(refused.to_string()),
+        }
+    }
+
+    /// In a cluster the pod must be there still that a certificate was signed for.
+    async fn confirm(&self, identity: &SpiffeId, peer: &Peer) -> Result<(), Refused> {
+        match &self.tokens {
+            Tokens::Join(_) => Ok(()),
+            Tokens::Reviewed(reviews) => {
+                Ok(reviews.confirm(identity, peer.address.ip().to_canonical()).await?)
             }
-        })
+        }
     }
 
     async fn prove(&self, peer: &Peer, metadata: &MetadataMap) -> Result<Proved, Refused> {
         let identity = match &peer.identity {
-            Some(identity) => identity.clone(),
+            Some(identity) => {
+                self.confirm(identity, peer).await?;
+                identity.clone()
+            }
             None => self.token_identity(peer, metadata).await?,
         };
         let foreign = || Refused::Foreign(identity.clone(), self.trust_domain.clone());

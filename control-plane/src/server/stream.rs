@@ -202,6 +202,7 @@ impl Stream {
                 Ok(())
             }
             Some(sync_request::Kind::Certificate(request)) => {
+                self.shared.authenticator.may_renew(&self.proved, &self.peer).await?;
                 let identity = self.proved.identity.clone();
                 let signed = self.shared.certificates.sign(request.csr, identity).await?;
                 self.send(sync_response::Kind::Certificate(signed)).await
