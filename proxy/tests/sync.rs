@@ -8,8 +8,9 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::Duration;
 
-use control_plane::ControlPlane;
+use control_plane::{ControlPlane, DAY};
 use model::owner::Owner;
 use model::service::MeshPeer;
 use support::{Sidecar, endpoint, eventually, service};
@@ -200,4 +201,19 @@ fn an_address_leads_to_the_service_that_has_it() {
 
 fn owner(address: &str, owner: Owner) -> proto::Resource {
     wire::resource::encode(address, &wire::Body::Address(owner))
+}
+
+/// By its own clock it can use none of them.
+#[test]
+fn certificates_that_have_ended_when_they_come_are_asked_for_more_and_more_seldom() {
+    let mut control_plane = ControlPlane::late_by(2 * DAY);
+    let client = Sidecar::start(&control_plane, [127, 9, 20, 3], &[]);
+    let mut stream = control_plane.accept();
+    stream.update(vec![], vec![]);
+    std::thread::sleep(Duration::from_secs(2));
+    let asked = |said: &Said| matches!(said, Said::Certificate(_));
+    let asked = stream.said().into_iter().filter(asked).count();
+    assert!((2..=20).contains(&asked), "{asked} requests in two seconds");
+    control_plane.set_clock();
+    client.wait_until_ready();
 }

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use certs::{Identity, LeafKey, Renewal, Roots, TrustBundle};
+use certs::{Identity, LeafKey, Renewal, Retry, Roots, TrustBundle};
+use tokio::time::Instant;
 use wire::proto;
 
 use crate::mesh::Mesh;
@@ -11,6 +12,10 @@ use crate::telemetry::metrics::Metrics;
 
 /// The wall clock is looked at this often while a renewal is waited for: it may jump.
 const CLOCK_CHECK: Duration = Duration::from_secs(30);
+
+/// A certificate with less to live than this is over when it comes: this clock is ahead of the
+/// control plane's by more than a certificate lives.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// A certificate that did not come, or is no use.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,9 @@ pub(super) enum CertificateError {
 pub(super) struct Certificates {
     pending: Option<LeafKey>,
     renewal: Option<Renewal>,
+    /// Not before then is another one asked for, while those that come are of no use.
+    again_at: Option<Instant>,
+    retry: Retry,
 }
 
 impl Certificates {
@@ -44,6 +52,9 @@ impl Certificates {
     pub(super) async fn due(&self) {
         if self.pending.is_some() {
             return std::future::pending().await;
+        }
+        if let Some(at) = self.again_at {
+            tokio::time::sleep_until(at).await;
         }
         while let Some(renewal) = self.renewal {
             let wait = renewal.wait(SystemTime::now());
@@ -77,12 +88,32 @@ impl Certificates {
         let chain = message.chain.into_iter().map(Into::into).collect();
         let identity = Identity::new(&key, chain, bundle)?;
         let now = SystemTime::now();
-        self.renewal = Some(Renewal::plan(now, identity.not_after(), &mut rand::rng()));
         let lifetime = identity.not_after().duration_since(now).unwrap_or_default();
+        if lifetime < SHORTEST_LIFE {
+            self.put_off(mesh, &identity, now);
+            return Ok(());
+        }
+        (self.again_at, self.retry) = (None, Retry::default());
+        self.renewal = Some(Renewal::plan(now, identity.not_after(), &mut rand::rng()));
         tracing::info!(id = %identity.id(), ?lifetime, "certificate received");
         mesh.install(identity);
         mesh.metrics.tls.certificate_renewals.with_label_values(&["ok"]).inc();
         Ok(())
+    }
+
+    /// The certificate that came is over already. The next one would be too, so that it is asked
+    /// for ever more seldom; the one in use stays.
+    fn put_off(&mut self, mesh: &Mesh, late: &Identity, now: SystemTime) {
+        let current = mesh.last_credentials().as_ref().map(|held| held.identity.not_after());
+        let wait = self.retry.next(now, current, &mut rand::rng());
+        self.again_at = Some(Instant::now() + wait);
+        let ended = now.duration_since(late.not_after()).unwrap_or_default();
+        tracing::error!(
+            ?ended, again_in = ?wait,
+            "the certificate that was issued just now has ended by this clock, which is wrong, or \
+             the control plane's is"
+        );
+        mesh.metrics.tls.certificate_renewals.with_label_values(&["error"]).inc();
     }
 
     /// The roots changed. A certificate that no root of ours vouches for any more is of no use to

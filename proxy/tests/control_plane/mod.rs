@@ -32,7 +32,8 @@ use wire::proto::sync_response::Kind as Say;
 use wire::proto::{self, SyncRequest, SyncResponse};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const DAY: Duration = Duration::from_secs(24 * 3600);
+/// For how long certificates are signed.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Tokens of service accounts that a cluster would say are good.
 type Reviewed = Arc<Mutex<HashMap<String, ServiceAccount>>>;
@@ -44,7 +45,18 @@ pub(crate) struct ControlPlane {
     streams: std_mpsc::Receiver<Stream>,
     authority: Arc<Authority>,
     reviewed: Reviewed,
+    clock: Arc<Clock>,
     runtime: Runtime,
+}
+
+/// The clock by which sidecars' certificates are signed: late by some time, or right.
+#[derive(Default)]
+struct Clock(Mutex<Duration>);
+
+impl Clock {
+    fn now(&self) -> SystemTime {
+        SystemTime::now() - *self.0.lock().unwrap()
+    }
 }
 
 /// One sidecar's stream, in the hands of the test.
@@ -62,16 +74,23 @@ struct Service {
     authority: Arc<Authority>,
     verifier: Arc<TokenVerifier>,
     reviewed: Reviewed,
+    clock: Arc<Clock>,
     certificate: Option<SpiffeId>,
     streams: std_mpsc::Sender<Stream>,
 }
 
 impl ControlPlane {
     pub(crate) fn start() -> Self {
+        Self::late_by(Duration::ZERO)
+    }
+
+    /// One whose clock is late when it signs.
+    pub(crate) fn late_by(late: Duration) -> Self {
+        let clock = Arc::new(Clock(Mutex::new(late)));
         let state = TempDir::new().unwrap();
         let domain: TrustDomain = "cluster.local".parse().unwrap();
         let dir = state.path().join("state");
-        let authority = Authority::open_or_create(&dir, &domain, SystemTime::now()).unwrap();
+        let authority = Authority::open_or_create(&dir, &domain, clock.now()).unwrap();
         let verifier = Arc::new(TokenVerifier::open(&dir).unwrap());
         let (sender, streams) = std_mpsc::channel();
         let runtime = Runtime::new().unwrap();
@@ -83,11 +102,17 @@ impl ControlPlane {
             authority: Arc::clone(&authority),
             verifier,
             reviewed: Arc::clone(&reviewed),
+            clock: Arc::clone(&clock),
             certificate: None,
             streams: sender,
         };
         runtime.spawn(serve(listener, service));
-        Self { state, address, streams, authority, reviewed, runtime }
+        Self { state, address, streams, authority, reviewed, clock, runtime }
+    }
+
+    /// Puts its clock right.
+    pub(crate) fn set_clock(&self) {
+        *self.clock.0.lock().unwrap() = Duration::ZERO;
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -301,7 +326,7 @@ impl Service {
     }
 
     fn sign(&self, id: &SpiffeId, csr: &[u8]) -> SyncResponse {
-        let signed = self.authority.sign(csr, id, DAY, SystemTime::now()).unwrap();
+        let signed = self.authority.sign(csr, id, DAY, self.clock.now()).unwrap();
         let bundle = self.authority.bundle();
         let domains = bundle.iter().map(|(domain, roots)| proto::TrustDomainRoots {
             trust_domain: domain.to_string(),
