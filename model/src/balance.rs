@@ -177,6 +177,26 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_new_and_silent_gets_one_request() {
+        let now = Instant::now();
+        let set = set(3, now);
+        let answer = |endpoint: &Endpoint| {
+            endpoint.load.begin();
+            endpoint.load.end(Some(Duration::from_millis(1)), now);
+        };
+        answer(&set[0]);
+        answer(&set[1]);
+        let mut rng = rng();
+        for _ in 0..1000 {
+            match pick(&set, &[], now, &mut rng).unwrap() {
+                new if Arc::ptr_eq(new, &set[2]) => new.load.begin(),
+                known => answer(known),
+            }
+        }
+        assert_eq!(set[2].load.in_flight(), 1);
+    }
+
+    #[test]
     fn neither_ejected_nor_tried_ones_are_picked() {
         let now = Instant::now();
         let set = set(6, now);

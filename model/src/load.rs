@@ -11,10 +11,13 @@ use std::time::{Duration, Instant};
 /// Time constant of the decay: after so many seconds 1/e of an old latency is left.
 const DECAY_SECONDS: f32 = 10.0;
 
-/// Latency in seconds of an endpoint that was never measured: below what a request over the
-/// network takes, so that a new endpoint is tried, above nothing, so that its requests in flight
-/// count and not all of the first burst goes there.
-const UNMEASURED: f32 = 10e-6;
+/// Latency in seconds of an endpoint that was never measured and has nothing to do: below what a
+/// request over the network takes, so that a new endpoint is tried.
+const UNTRIED: f32 = 10e-6;
+
+/// The same while its first requests are under way: they are few until one of them is answered,
+/// for it may be one that never answers.
+const ON_TRIAL: f32 = 30e-3;
 
 /// The load of one endpoint, shared by all workers without a lock.
 ///
@@ -56,20 +59,25 @@ impl Load {
     }
 
     /// The latency to expect, decayed towards zero since the last response, so that an endpoint
-    /// which nobody dared to use is tried again. A small default before the first response.
+    /// which nobody dared to use is tried again. A guess before the first response.
     pub fn latency(&self, now: Instant) -> Duration {
-        Duration::from_secs_f32(self.seconds(now))
+        Duration::from_secs_f32(self.seconds(self.in_flight(), now))
     }
 
     /// What one more request costs here, in seconds: latency * (in flight + 1).
     /// Only good for comparing endpoints.
     pub fn cost(&self, now: Instant) -> f64 {
-        f64::from(self.seconds(now)) * (f64::from(self.in_flight()) + 1.0)
+        let in_flight = self.in_flight();
+        f64::from(self.seconds(in_flight, now)) * (f64::from(in_flight) + 1.0)
     }
 
-    fn seconds(&self, now: Instant) -> f32 {
+    fn seconds(&self, in_flight: u32, now: Instant) -> f32 {
         let (latency, age) = self.latency.read(now);
-        if latency == 0.0 { UNMEASURED } else { latency * (-age / DECAY_SECONDS).exp() }
+        match (latency, in_flight) {
+            (0.0, 0) => UNTRIED,
+            (0.0, _) => ON_TRIAL,
+            _ => latency * (-age / DECAY_SECONDS).exp(),
+        }
     }
 
     fn learn(&self, sample: f32, now: Instant) {
@@ -174,14 +182,17 @@ mod tests {
     }
 
     #[test]
-    fn a_new_endpoint_costs_less_than_a_measured_one() {
+    fn a_new_endpoint_is_tried_and_gets_little_until_it_has_answered() {
         let now = Instant::now();
-        let fast = measured(Duration::from_micros(100), now);
+        let (fast, slow) = (measured(Duration::from_micros(100), now), measured(20 * MS, now));
         let new = Load::new(now);
-        assert!(new.cost(now) < fast.cost(now));
-        // but its requests in flight count before the first of them is answered
-        (0..10).for_each(|_| new.begin());
-        assert!(new.cost(now) > fast.cost(now));
+        assert!(new.cost(now) < fast.cost(now), "nothing to do: tried");
+        new.begin();
+        assert!(new.cost(now) > slow.cost(now), "it may be one that never answers");
+        (0..3).for_each(|_| slow.begin());
+        assert!(new.cost(now) < slow.cost(now), "but others are not waited for without end");
+        new.end(Some(MS), now);
+        assert!(new.cost(now) < slow.cost(now));
     }
 
     #[test]

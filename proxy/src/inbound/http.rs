@@ -22,8 +22,8 @@ use crate::target;
 use crate::telemetry::metrics::{Direction, Tls};
 use crate::upgrade::Upgrade;
 use crate::upload::Upload;
-use crate::upstream::Lease;
 use crate::upstream::pool::Peer;
+use crate::upstream::{Answered, Lease};
 use crate::worker::Worker;
 
 /// Answers one request from the mesh or from outside of it, whatever happens.
@@ -83,7 +83,7 @@ async fn forward(
     if let Some(upgrade) = upgrade {
         return Box::pin(switch(worker, caller, application, upgrade, request)).await;
     }
-    let (response, stream) = worker.pool.send(&peer, &mut request).await?;
+    let Answered { response, stream, .. } = worker.pool.send(&peer, &mut request).await?;
     Ok(received(response, Lease::new(stream)))
 }
 

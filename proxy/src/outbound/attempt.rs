@@ -29,7 +29,7 @@ use crate::target::{self, Wanted};
 use crate::telemetry::trace;
 use crate::upload::Upload;
 use crate::upstream::pool::Peer;
-use crate::upstream::{Lease, LoadGuard};
+use crate::upstream::{Answered, Lease, LoadGuard};
 use crate::worker::Worker;
 
 /// Where a request may go and what may be done for it.
@@ -263,7 +263,7 @@ impl Attempt<'_> {
         let request = &mut self.outgoing.request;
         self.worker.mesh.tracing.inject(span, request.headers_mut());
         let sent = self.worker.pool.send(&peer, request).await;
-        let (response, stream) = match sent {
+        let Answered { response, stream, connected } = match sent {
             Ok(answered) => answered,
             Err(error) => {
                 load.failed();
@@ -271,7 +271,7 @@ impl Attempt<'_> {
             }
         };
         match response.status().as_u16() {
-            ..500 => load.answered(),
+            ..500 => load.answered(connected),
             _ => load.failed(),
         }
         let lease = Lease::new(stream).with_load(load);

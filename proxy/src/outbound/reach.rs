@@ -99,7 +99,7 @@ async fn dial(worker: &Worker, endpoint: &Arc<Endpoint>) -> Result<(Way, Lease),
     let mut load = LoadGuard::begin(endpoint, Instant::now());
     match open(worker, endpoint).await {
         Ok((io, connection)) => {
-            load.answered();
+            load.answered(connection.as_ref().map(StreamGuard::opened));
             Ok((io, Lease::new(connection).with_load(load)))
         }
         Err(error) => {

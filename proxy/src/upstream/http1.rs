@@ -8,11 +8,10 @@ use http::{Request, Response};
 
 use super::failure::{self, Used};
 use super::idle;
-use super::pool::{Peer, Shared, lock};
+use super::pool::{Answered, Peer, Shared, lock};
 use crate::body::RequestBody;
 use crate::error::ProxyError;
 use crate::http1::{Answer, Connection, Failure, Sending};
-use crate::received::Received;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
@@ -48,17 +47,24 @@ pub(super) async fn send(
     shared: &Arc<Shared>,
     peer: &Peer,
     request: &mut Request<RequestBody>,
-) -> Result<Response<Received>, ProxyError> {
+) -> Result<Answered, ProxyError> {
+    let mut connected = None;
     let mut sending = Sending::new(request);
     loop {
         let idle = lock(&shared.http1).get_mut(peer).and_then(|idle| idle.take(Instant::now()));
         let (connection, used) = match idle {
             Some(kept) => (kept, Used::Again),
-            None => (Box::pin(open(shared, peer)).await?, Used::First),
+            None => {
+                let opened = Box::pin(open(shared, peer)).await?;
+                connected = Some(Instant::now());
+                (opened, Used::First)
+            }
         };
         let home = Home { pool: Arc::downgrade(shared), peer: peer.clone(), announced: None };
         match connection.send(sending, Some(home)).await {
-            Ok(Answer::Response(response)) => return Ok(response),
+            Ok(Answer::Response(response)) => {
+                return Ok(Answered { response, stream: None, connected });
+            }
             // Closed before a byte was sent: the next connection, or a new one, takes it.
             Err(Failure::Unsent(unsent)) if used == Used::Again => sending = *unsent,
             Ok(Answer::Switch(..)) => {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connect;
 use super::failure;
-use super::pool::{Peer, Peers, Shared};
+use super::pool::{Answered, Peer, Peers, Shared};
 use super::shared::{self, Connections, Life, Place, Sender, StreamGuard, acquire};
 use crate::body::{BodyError, RequestBody};
 use crate::error::ProxyError;
@@ -56,7 +56,7 @@ pub(super) async fn send(
     pool: &Arc<Shared>,
     peer: &Peer,
     request: &mut Request<RequestBody>,
-) -> Result<(Response<Received>, StreamGuard), ProxyError> {
+) -> Result<Answered, ProxyError> {
     let (place, opening) = ready(pool, peer).await?;
     let ended = request.body().is_end_stream();
     let failed = |error: http2::Error, code| ProxyError::new(code, format!("{peer}: {error}"));
@@ -78,7 +78,8 @@ pub(super) async fn send(
         true => Received::Nothing,
         false => Received::Http2(stream),
     };
-    Ok((response.map(received), place.into()))
+    let (response, connected) = (response.map(received), Some(place.opened()));
+    Ok(Answered { response, stream: Some(place.into()), connected })
 }
 
 /// A place on a connection that takes requests: one may close between our look and our request.

@@ -19,7 +19,7 @@ use model::endpoint::Endpoint;
 
 pub(crate) use failure::of_upgrade;
 pub(crate) use http1::Home;
-pub use pool::Pool;
+pub use pool::{Answered, Pool};
 pub use shared::StreamGuard;
 
 /// What a response holds until its body has ended: its place on a shared connection, and its share
@@ -59,9 +59,11 @@ impl LoadGuard {
         Self { endpoint: Arc::clone(endpoint), started: now, outcome: None }
     }
 
-    /// The endpoint answered well: its latency is learnt.
-    pub fn answered(&mut self) {
-        self.outcome = Some(Some(self.started.elapsed()));
+    /// The endpoint answered well: its latency is learnt. A connection that was made meanwhile, at
+    /// `connected`, is no part of it: the next request finds it there.
+    pub fn answered(&mut self, connected: Option<Instant>) {
+        let asked = connected.map_or(self.started, |connected| connected.max(self.started));
+        self.outcome = Some(Some(asked.elapsed()));
     }
 
     /// It failed: nothing is learnt, for one that fails fast must not look like the fastest. What

@@ -82,6 +82,16 @@ impl fmt::Display for Peer {
     }
 }
 
+/// What came of a request.
+pub struct Answered {
+    /// The peer's response.
+    pub response: Response<Received>,
+    /// Its place on a connection that others share.
+    pub stream: Option<StreamGuard>,
+    /// When its connection was made, where that may have been after the request began.
+    pub connected: Option<Instant>,
+}
+
 /// What a pool has, by whom it leads to. Peers come from the control plane, not from a client.
 pub(super) type Peers<T> = HashMap<Peer, T, foldhash::fast::RandomState>;
 
@@ -154,16 +164,15 @@ impl Pool {
         &self,
         peer: &Peer,
         request: &mut Request<RequestBody>,
-    ) -> Result<(Response<Received>, Option<StreamGuard>), ProxyError> {
+    ) -> Result<Answered, ProxyError> {
         // Boxed, for a future is copied whole into each one that waits for it.
         match peer {
             Peer::Tunnel(tunnel) if !tunnel.http2 => {
-                Ok((Box::pin(http1::send(&self.0, peer, request)).await?, None))
+                Box::pin(http1::send(&self.0, peer, request)).await
             }
-            Peer::Http1(_) => Ok((Box::pin(http1::send(&self.0, peer, request)).await?, None)),
+            Peer::Http1(_) => Box::pin(http1::send(&self.0, peer, request)).await,
             Peer::Mesh(..) | Peer::Http2(_) | Peer::Tunnel(_) => {
-                let (response, stream) = Box::pin(http2::send(&self.0, peer, request)).await?;
-                Ok((response, Some(stream)))
+                Box::pin(http2::send(&self.0, peer, request)).await
             }
         }
     }

@@ -114,20 +114,34 @@ pub(super) struct Place<S>(Arc<Counted<S>>);
 
 /// A place whose sender is not needed any more.
 #[derive(Debug)]
-pub struct StreamGuard(#[allow(dead_code)] Held);
+pub struct StreamGuard(Held);
 
 /// What is only held.
 #[derive(Debug)]
-#[allow(dead_code)]
 enum Held {
     Request(Place<Requests>),
     Tunnel(Place<Tunnels>),
+}
+
+impl StreamGuard {
+    /// When the connection was made.
+    pub fn opened(&self) -> Instant {
+        match &self.0 {
+            Held::Request(place) => place.opened(),
+            Held::Tunnel(place) => place.opened(),
+        }
+    }
 }
 
 impl<S> Place<S> {
     /// What opens the stream.
     pub(super) fn sender(&self) -> &S {
         &self.0.sender
+    }
+
+    /// When the connection was made.
+    pub(super) fn opened(&self) -> Instant {
+        self.0.opened
     }
 }
 
