@@ -5,7 +5,7 @@
 //! | the request was provably not processed ([`ErrorCode::not_processed`]) | again | again |
 //! | the connection lost, unknown what was done ([`ErrorCode::connection_lost`]) | again if the method is idempotent | again if the method is idempotent |
 //! | the timeout of the attempt ([`ErrorCode::AttemptTimeout`]) | delivered | again |
-//! | a response of a code that `codes` names | delivered | again |
+//! | a response, or an error of the endpoint's sidecar, of a code that `codes` names | delivered | again |
 //! | any other response or error, the request's own timeout among them | delivered | delivered |
 //! | attempts in all, at the most | 3; 2 where the connection was lost | 1 + `attempts` |
 //!
@@ -92,8 +92,18 @@ fn may_repeat(policy: Option<&Retry>, method: &Method, outcome: Outcome) -> bool
         Outcome::Failed(ErrorCode::AttemptTimeout) => policy.is_some(),
         // RFC 9110 §9.2.2: PUT, DELETE and the safe methods
         Outcome::Failed(code) if code.connection_lost() => method.is_idempotent(),
-        Outcome::Failed(code) => code.not_processed(),
+        Outcome::Failed(code) => {
+            code.not_processed() || policy.is_some_and(|policy| names(policy, code))
+        }
     }
+}
+
+/// Whether `codes` names what the client would get for an error that is one endpoint's, or its
+/// sidecar's: no client can tell the two.
+fn names(policy: &Retry, code: ErrorCode) -> bool {
+    use ErrorCode::{IdentityMissing, Internal, Overload, UpstreamProtocol};
+    matches!(code, UpstreamProtocol | Overload | IdentityMissing | Internal)
+        && policy.codes.contains(&code.status())
 }
 
 fn is_unprocessed(outcome: Outcome) -> bool {
@@ -174,6 +184,23 @@ mod tests {
         for (outcome, without, with) in cases {
             assert_eq!(repeats(None, outcome), without, "{outcome:?} without a policy");
             assert_eq!(repeats(Some(&retry), outcome), with, "{outcome:?} with a policy");
+        }
+    }
+
+    #[test]
+    fn a_code_that_the_endpoints_sidecar_answers_with_counts_like_the_endpoints() {
+        use ErrorCode as E;
+        let retry = policy(&[400, 500, 502, 503, 504], 1, None);
+        let cases = [
+            (E::UpstreamProtocol, (true, true)),
+            (E::Overload, (true, true)),
+            (E::UpstreamReset, (true, false)),
+            (E::RequestTimeout, (false, false)),
+            (E::NoEndpoints, (false, false)),
+            (E::BadRequest, (false, false)),
+        ];
+        for (code, again) in cases {
+            assert_eq!(repeats(Some(&retry), Outcome::Failed(code)), again, "{code}");
         }
     }
 
