@@ -1,5 +1,6 @@
 //! Whether a request is what a match asks for.
 
+use http::header::COOKIE;
 use http::{HeaderMap, Method};
 
 use crate::route::{HeaderMatch, Match, PathMatch, QueryMatch, RpcMatch};
@@ -41,12 +42,14 @@ fn rpc_holds(wanted: &RpcMatch, path: &str) -> bool {
     })
 }
 
-/// Repeated lines of a header count as one, joined by a comma (RFC 9110 §5.3).
+/// Repeated lines of a header count as one, joined by a comma (RFC 9110 §5.3); those of a cookie, as
+/// HTTP/2 has them, by `; ` (RFC 9113 §8.2.3).
 fn header_holds(wanted: &HeaderMatch, headers: &HeaderMap) -> bool {
     let mut lines = headers.get_all(&wanted.name).iter().map(|line| line.as_bytes());
     let Some(first) = lines.next() else { return false };
+    let between: &[u8] = if wanted.name == COOKIE { b"; " } else { b"," };
     let rest = lines.fold(wanted.value.as_bytes().strip_prefix(first), |rest, line| {
-        rest?.strip_prefix(b",")?.strip_prefix(line)
+        rest?.strip_prefix(between)?.strip_prefix(line)
     });
     rest.is_some_and(<[u8]>::is_empty)
 }
@@ -198,6 +201,19 @@ pub(super) mod tests {
                 ("GET /", false),
             ],
         );
+    }
+
+    #[test]
+    fn the_crumbs_of_a_cookie_are_one_line() {
+        let wanted = HeaderMatch { name: COOKIE, value: "a=1; c=2".into() };
+        let of = |lines: &[&'static str]| {
+            let line = |line: &&'static str| (COOKIE, HeaderValue::from_static(line));
+            header_holds(&wanted, &lines.iter().map(line).collect())
+        };
+        assert!(of(&["a=1; c=2"]));
+        assert!(of(&["a=1", "c=2"]));
+        assert!(!of(&["c=2", "a=1"]));
+        assert!(!of(&["a=1,c=2"]));
     }
 
     #[test]
