@@ -79,7 +79,7 @@ pub fn read(parts: &Parts, connected_to: Option<SocketAddr>) -> Result<Arc<Wante
         let detail = format!("the target is longer than {MAX_TARGET} bytes");
         return Err(ProxyError::new(ErrorCode::TargetTooLong, detail));
     }
-    if parts.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP) {
+    if parts.uri.scheme().is_some_and(|scheme| !is_served(scheme, parts.version, connected_to)) {
         return Err(bad("only http:// targets can be forwarded; use CONNECT for https".into()));
     }
     let mut hosts = parts.headers.get_all(HOST).iter();
@@ -97,6 +97,13 @@ pub fn read(parts: &Parts, connected_to: Option<SocketAddr>) -> Result<Arc<Wante
         }
         (None, None, _) => Err(bad("no Host header".into())),
     }
+}
+
+/// Whether a request of this scheme can be sent on in plaintext. A gateway that ended TLS may say
+/// `https` in HTTP/2 of what it has in hand; a client that has a proxy fetch it means TLS.
+fn is_served(scheme: &Scheme, version: Version, connected_to: Option<SocketAddr>) -> bool {
+    let is_ended = version == Version::HTTP_2 && connected_to.is_some();
+    *scheme == Scheme::HTTP || (*scheme == Scheme::HTTPS && is_ended)
 }
 
 /// Addresses a request: the path is its target, and its Host whom it is for, which HTTP/2 sends as
@@ -140,6 +147,22 @@ mod tests {
         ];
         for (uri, hosts) in cases {
             assert_eq!(of(uri, hosts), Err(ErrorCode::BadRequest), "{uri} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn https_is_served_where_a_gateway_has_ended_it() {
+        let at = Some("10.0.0.7:8080".parse().unwrap());
+        let cases = [
+            ("https://api/a", Version::HTTP_2, at, true),
+            ("https://api/a", Version::HTTP_2, None, false),
+            ("https://api/a", Version::HTTP_11, at, false),
+            ("ftp://api/a", Version::HTTP_2, at, false),
+        ];
+        for (uri, version, connected_to, expected) in cases {
+            let request = Request::get(uri).version(version).body(()).unwrap();
+            let found = read(&request.into_parts().0, connected_to);
+            assert_eq!(found.is_ok(), expected, "{uri} {version:?} {connected_to:?}");
         }
     }
 
