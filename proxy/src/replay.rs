@@ -104,15 +104,15 @@ impl Replay {
         lock(&self.0).failure
     }
 
-    /// The reader of the next attempt; readers of earlier ones fail from now on.
+    /// There is a further attempt, if not at once: readers of earlier ones fail from now on. One
+    /// that read on meanwhile could read past what is kept, and leave the next without a beginning.
+    pub fn supersede(&self) {
+        lock(&self.0).supersede();
+    }
+
+    /// The reader of the next attempt.
     pub fn attempt(&self) -> Attempt {
-        let mut shared = lock(&self.0);
-        shared.current += 1;
-        // It fails at once: it could hold its stream for as long as the client says nothing.
-        if let Some(earlier) = shared.waits.take() {
-            earlier.wake();
-        }
-        let number = shared.current;
+        let number = lock(&self.0).supersede();
         Attempt { shared: Arc::clone(&self.0), number, next: 0, trailers_sent: false }
     }
 }
@@ -123,6 +123,16 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Shared {
+    /// The number of the attempt that may read from now on.
+    fn supersede(&mut self) -> u32 {
+        self.current += 1;
+        // The one before fails at once: it could hold its stream for as long as the client is silent.
+        if let Some(earlier) = self.waits.take() {
+            earlier.wake();
+        }
+        self.current
+    }
+
     /// Keeps a copy of a frame just read, or gives up keeping any.
     fn keep(&mut self, data: &Bytes) {
         if self.given_up {
@@ -212,7 +222,42 @@ impl http_body::Body for Attempt {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt;
+    use http::Request;
+
     use super::*;
+    use crate::http1::pipe::pipe;
+    use crate::received::Received;
+
+    /// The next data, if any is there.
+    fn read(attempt: &mut Attempt) -> Option<Result<Bytes, BodyError>> {
+        let next = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut *attempt), cx));
+        let frame = next.now_or_never()??;
+        Some(frame.map(|frame| frame.into_data().unwrap()))
+    }
+
+    #[test]
+    fn an_attempt_that_is_over_reads_nothing_that_another_will_need() {
+        let (feed, piped) = pipe(None);
+        let (parts, ()) = Request::post("/").body(()).unwrap().into_parts();
+        let replay = Replay::new(Upload::new(Received::Piped(piped), &parts), Arc::default());
+        let mut first = replay.attempt();
+        feed.give(Ok(Frame::data(Bytes::from(vec![b'a'; MOST_OF_ONE]))), false);
+        assert_eq!(read(&mut first).unwrap().unwrap().len(), MOST_OF_ONE);
+        assert!(replay.is_possible());
+
+        replay.supersede();
+        feed.give(Ok(Frame::data(Bytes::from_static(b"b"))), true);
+        assert!(matches!(read(&mut first), Some(Err(BodyError::Superseded))));
+        assert!(replay.is_possible());
+
+        let mut second = replay.attempt();
+        assert_eq!(read(&mut second).unwrap().unwrap().len(), MOST_OF_ONE, "from the beginning");
+        assert_eq!(read(&mut second).unwrap().unwrap(), "b");
+        assert!(read(&mut second).is_none(), "the end");
+    }
 
     #[test]
     fn the_bound_of_all_is_met_exactly() {

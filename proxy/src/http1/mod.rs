@@ -10,7 +10,7 @@ mod decode;
 mod encode;
 mod head;
 mod lines;
-mod pipe;
+pub(crate) mod pipe;
 mod sending;
 mod server;
 mod upload;

@@ -20,7 +20,7 @@ pub struct Piped {
 
 /// The end of the pipe that fills it.
 #[derive(Debug)]
-pub(super) struct Feed(Arc<Mutex<Slot>>);
+pub(crate) struct Feed(Arc<Mutex<Slot>>);
 
 #[derive(Debug, Default)]
 struct Slot {
@@ -46,7 +46,7 @@ pub(super) enum Wants {
 }
 
 /// A pipe for a body of this length, where it is known.
-pub(super) fn pipe(length: Option<u64>) -> (Feed, Piped) {
+pub(crate) fn pipe(length: Option<u64>) -> (Feed, Piped) {
     let slot = Arc::default();
     (Feed(Arc::clone(&slot)), Piped { slot, left: length })
 }
@@ -78,7 +78,7 @@ impl Feed {
     }
 
     /// Gives the reader a piece; whether it is the `last`.
-    pub(super) fn give(&self, piece: Result<Frame<Bytes>, BodyError>, last: bool) {
+    pub(crate) fn give(&self, piece: Result<Frame<Bytes>, BodyError>, last: bool) {
         let mut slot = lock(&self.0);
         slot.ended = last || piece.is_err();
         slot.piece = Some(piece);

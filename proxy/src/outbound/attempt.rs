@@ -190,6 +190,7 @@ fn again(
     Some((reason, after))
 }
 
+    outgoing.body.as_ref().inspect(|body| body.supersede());
 /// What an attempt came to: an error that the endpoint's sidecar reports is as good as our own.
 fn outcome(result: &Result<Response<Body>, ProxyError>) -> Outcome {
     match result {
