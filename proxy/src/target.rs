@@ -109,16 +109,43 @@ fn is_served(scheme: &Scheme, version: Version, connected_to: Option<SocketAddr>
 /// Addresses a request: the path is its target, and its Host whom it is for, which HTTP/2 sends as
 /// `:authority`.
 pub fn write<B>(request: &mut Request<B>, uri: &Uri, host: &HeaderValue) {
-    let path = || PathAndQuery::from_static("/");
-    let path = uri.path_and_query().cloned().unwrap_or_else(path);
-    *request.uri_mut() = Uri::from(path);
+    *request.uri_mut() = Uri::from(origin_form(uri));
     request.headers_mut().insert(HOST, host.clone());
+}
+
+/// The target without scheme and authority. An empty path is `/` (RFC 9112 §3.2.1).
+fn origin_form(uri: &Uri) -> PathAndQuery {
+    match uri.path_and_query() {
+        Some(target) if target.as_str().starts_with('?') => {
+            // invariant: a target is one after a slash too.
+            PathAndQuery::from_maybe_shared(format!("/{}", target.as_str()))
+                .unwrap_or_else(|_| PathAndQuery::from_static("/"))
+        }
+        Some(target) => target.clone(),
+        None => PathAndQuery::from_static("/"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use http::Request;
+
+    #[test]
+    fn what_goes_on_is_a_path() {
+        let cases = [
+            ("http://api?x=1", "/?x=1"),
+            ("http://api", "/"),
+            ("http://api/a?b", "/a?b"),
+            ("/a", "/a"),
+            ("*", "*"),
+        ];
+        for (target, expected) in cases {
+            let mut request = Request::new(());
+            write(&mut request, &target.parse().unwrap(), &HeaderValue::from_static("api"));
+            assert_eq!(request.uri().path_and_query().unwrap().as_str(), expected, "{target}");
+        }
+    }
 
     fn of(uri: &str, hosts: &[&str]) -> Result<String, ErrorCode> {
         let mut request = Request::get(uri);
