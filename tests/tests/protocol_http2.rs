@@ -115,6 +115,21 @@ async fn a_stream_whose_time_is_over_brings_what_has_come_and_then_status_4() {
     assert_eq!(told(&mut ends).await, End::Reset(Reason::CANCEL));
 }
 
+/// The client may be in a hurry; that is no fault of the endpoint's.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_whose_clients_do_not_wait_eject_nobody() {
+    let (web, _pods, _mesh) = replicas("", &["api-1", "api-2"]).await;
+    let streams = Streams::connect(web.proxy()).await;
+    for _ in 0..24 {
+        let call = grpc("/delay/1000", &[("grpc-timeout", "20m")]);
+        assert_eq!(streams.call(call).await.unwrap().headers()["grpc-status"], "4");
+    }
+    let metrics = web.metrics().await;
+    let ended = [("grpc_status", "4"), ("error", "request_timeout")];
+    assert_eq!(metrics.sum("pillion_requests_total", &ended), 24.0);
+    assert_eq!(metrics.sum("pillion_ejections_total", &[]), 0.0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_streams_of_one_connection_are_balanced_one_by_one() {
     let (web, pods, _mesh) = replicas("", &["api-1", "api-2"]).await;

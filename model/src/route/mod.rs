@@ -167,9 +167,13 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// Bounds the whole request by `limit` as well.
-    pub fn shorten(&mut self, limit: Duration) {
-        self.request = Some(self.request.map_or(limit, |request| request.min(limit)));
+    /// Bounds the whole request by `limit` as well; says whether that is the shorter bound.
+    pub fn shorten(&mut self, limit: Duration) -> bool {
+        let shorter = self.request.is_none_or(|request| limit < request);
+        if shorter {
+            self.request = Some(limit);
+        }
+        shorter
     }
 }
 

@@ -43,6 +43,9 @@ pub struct Forward<'a> {
     pub budget: &'a RetryBudget,
     /// The route's timeouts.
     pub timeouts: Timeouts,
+    /// Whether the client gives the request less time than the route: that it runs out says nothing
+    /// of an endpoint.
+    pub hurried: bool,
     /// The route's retry policy.
     pub retry: Option<&'a Retry>,
 }
@@ -301,6 +304,7 @@ impl Attempt<'_> {
             None => status.is_some_and(|status| status >= 500),
         };
         let (now, endpoints) = (Instant::now(), self.forward.endpoints);
+            Some(ErrorCode::RequestTimeout) if self.forward.hurried => return,
         let ejected = outlier::record(endpoints, self.endpoint, failed, now, &mut rand::rng());
         if let Some(time) = ejected {
             self.worker.mesh.ejected(exchange.labels().0, self.endpoint, time);
@@ -331,6 +335,7 @@ impl<'a> Forward<'a> {
         endpoints: &'a [Arc<Endpoint>],
         budget: &'a RetryBudget,
     ) -> Self {
-        Self { backend, endpoints, budget, timeouts: Timeouts::default(), retry: None }
+        let timeouts = Timeouts::default();
+        Self { backend, endpoints, budget, timeouts, hurried: false, retry: None }
     }
 }

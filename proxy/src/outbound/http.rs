@@ -70,7 +70,7 @@ async fn forward(
     let mut forward = way?;
     forward.budget.deposit(exchange.started());
     let limit = grpc_timeout(exchange, &parts);
-    limit.inspect(|limit| forward.timeouts.shorten(*limit));
+    forward.hurried = limit.is_some_and(|limit| forward.timeouts.shorten(limit));
 
     let body = (!body.is_end_stream()).then(|| Upload::new(body, &parts));
     let mut outgoing = Outgoing::new(parts, hops, &wanted, body, &worker.mesh);
@@ -169,6 +169,7 @@ fn plan<'a>(
         backend: &service.label,
         budget: &port.budget,
         timeouts: selected.rule.timeouts,
+        hurried: false,
         retry: selected.rule.retry.as_ref(),
     })
 }
