@@ -79,12 +79,16 @@ impl Outgoing {
 }
 
 impl Outgoing {
-    /// The request for an application that is spoken to directly, in HTTP/1.1.
-    pub(super) fn http1_request(&self) -> Request<RequestBody> {
+    /// The request for an application that is spoken to directly, in HTTP/1.1, if through a tunnel
+    /// of its sidecar.
+    pub(super) fn http1_request(&self, endpoint: &Endpoint) -> Request<RequestBody> {
         let mut request = Request::new(RequestBody::Empty);
         *request.method_mut() = self.request.method().clone();
         *request.uri_mut() = self.request.uri().clone();
         *request.headers_mut() = self.request.headers().clone();
+        if endpoint.key.is_pillion() {
+            request.headers_mut().insert(names::HOPS, headers::one_more(self.hops));
+        }
         request
     }
 
@@ -186,6 +190,7 @@ fn again(
         exchange.retry_denied(reason);
         return None;
     }
+    outgoing.body.as_ref().inspect(|body| body.supersede());
     let reason = match outcome {
         Outcome::Response(status) => status.as_u16().to_string(),
         Outcome::Failed(code) => code.to_string(),
@@ -193,7 +198,6 @@ fn again(
     Some((reason, after))
 }
 
-    outgoing.body.as_ref().inspect(|body| body.supersede());
 /// What an attempt came to: an error that the endpoint's sidecar reports is as good as our own.
 fn outcome(result: &Result<Response<Body>, ProxyError>) -> Outcome {
     match result {
@@ -300,11 +304,11 @@ impl Attempt<'_> {
         let failed = match error {
             // The client's fault, the route's or our own says nothing of the endpoint.
             Some(code) if code.fault() != Fault::Upstream => return,
+            Some(ErrorCode::RequestTimeout) if self.forward.hurried => return,
             Some(_) => true,
             None => status.is_some_and(|status| status >= 500),
         };
         let (now, endpoints) = (Instant::now(), self.forward.endpoints);
-            Some(ErrorCode::RequestTimeout) if self.forward.hurried => return,
         let ejected = outlier::record(endpoints, self.endpoint, failed, now, &mut rand::rng());
         if let Some(time) = ejected {
             self.worker.mesh.ejected(exchange.labels().0, self.endpoint, time);

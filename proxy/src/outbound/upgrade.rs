@@ -52,7 +52,7 @@ async fn ask(
     exchange.endpoint = Some(address);
     exchange.tls = tls(&endpoint);
     exchange.attempts = attempts;
-    let mut request = outgoing.http1_request();
+    let mut request = outgoing.http1_request(&endpoint);
     worker.mesh.tracing.inject(&exchange.span, request.headers_mut());
     let label = exchange.labels().0.into();
     let mut session = Session::open(&worker.mesh, Direction::Outbound, label);
