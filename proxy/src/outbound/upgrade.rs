@@ -54,9 +54,6 @@ async fn ask(
     exchange.attempts = attempts;
     let mut request = outgoing.http1_request(&endpoint);
     worker.mesh.tracing.inject(&exchange.span, request.headers_mut());
-    let label = exchange.labels().0.into();
-    let mut session = Session::open(&worker.mesh, Direction::Outbound, label);
-    session.attempts(address, tls(&endpoint), attempts);
     let sent = upgrade.send(io, address, request);
     let answer = match forward.timeouts.backend_request {
         None => sent.await?,
@@ -66,7 +63,12 @@ async fn ask(
         })?,
     };
     match answer {
-        Answer::Switch(response, upstream) => Ok(upgrade.grant(response, upstream, session, lease)),
+        Answer::Switch(response, upstream) => {
+            let label = exchange.labels().0.into();
+            let mut session = Session::open(&worker.mesh, Direction::Outbound, label);
+            session.attempts(address, tls(&endpoint), attempts);
+            Ok(upgrade.grant(response, upstream, session, lease))
+        }
         Answer::Response(response) => Ok(received(&endpoint, response, lease)),
     }
 }
