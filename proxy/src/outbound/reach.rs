@@ -70,9 +70,14 @@ pub(super) async fn reach(
         })?;
         tried.push(&endpoint.key);
         let result = dial(worker, endpoint).await;
-        let failed = result.as_ref().is_err_and(|error| error.code.fault() == Fault::Upstream);
-        let ejected =
-            outlier::record(endpoints, endpoint, failed, Instant::now(), &mut rand::rng());
+        // What is no fault of the endpoint's says nothing of it.
+        let failed = match &result {
+            Ok(_) => Some(false),
+            Err(error) => (error.code.fault() == Fault::Upstream).then_some(true),
+        };
+        let now = Instant::now();
+        let ejected = failed
+            .and_then(|failed| outlier::record(endpoints, endpoint, failed, now, &mut rand::rng()));
         if let Some(time) = ejected {
             worker.mesh.ejected(service, endpoint, time);
         }
