@@ -1,5 +1,5 @@
-//! What a connection speaks, told from its first bytes. No timer decides anything here: the only
-//! one closes a client that opened a connection and never says a thing.
+//! What a connection speaks, told from its first bytes. No timer decides anything here: those there
+//! are close a client that opened a connection and never says a thing, or half of one.
 
 use std::io;
 use std::pin::Pin;
@@ -7,10 +7,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::time::{Instant, timeout_at};
 
 use crate::carried::Pieces;
 use crate::fill::Pace;
 use crate::layer::{ends_pass, writes_pass};
+use crate::server::HEAD_TIMEOUT;
 
 /// What HTTP/2 with prior knowledge begins with (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,19 +47,33 @@ pub async fn sniff<I: AsyncRead + Unpin>(io: I) -> io::Result<(Spoken, Prefixed<
 /// As [`sniff`], where some bytes were `read` from the connection already.
 ///
 /// # Errors
-/// As [`sniff`].
+/// As [`sniff`]; one that does not go on with its first line is late.
 pub async fn sniff_on<I: AsyncRead + Unpin>(
     mut read: BytesMut,
     mut io: I,
 ) -> io::Result<(Spoken, Prefixed<I>)> {
+    let mut late_at = None;
     loop {
         if let Some(spoken) = tell(&read) {
             return Ok((spoken, Prefixed::new(read, io)));
         }
-        if !may_become_http(&read) || io.read_buf(&mut read).await? == 0 {
+        if !may_become_http(&read) || more(&mut io, &mut read, &mut late_at).await? == 0 {
             return Ok((Spoken::Other, Prefixed::new(read, io)));
         }
     }
+}
+
+/// Reads on. Who has begun to speak may not take longer than a head may.
+async fn more<I: AsyncRead + Unpin>(
+    io: &mut I,
+    read: &mut BytesMut,
+    late_at: &mut Option<Instant>,
+) -> io::Result<usize> {
+    if read.is_empty() {
+        return io.read_buf(read).await;
+    }
+    let late_at = late_at.get_or_insert_with(|| Instant::now() + HEAD_TIMEOUT);
+    timeout_at(*late_at, io.read_buf(read)).await?
 }
 
 /// Whether it is worth waiting for the rest of the first line: it begins with a method that is in
@@ -272,6 +288,20 @@ mod tests {
         tokio::io::AsyncWriteExt::write_all(&mut client, b"PING").await.unwrap();
         let (spoken, _) = sniff(server).await.unwrap();
         assert_eq!(spoken, Spoken::Other, "while the client waits for its answer");
+    }
+
+    #[tokio::test]
+    async fn half_a_line_is_waited_for_as_long_as_a_head_is() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let (_silent, quiet) = tokio::io::duplex(64);
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"GET /").await.unwrap();
+        let limit = HEAD_TIMEOUT + HEAD_TIMEOUT / 2;
+        let (half, none) = tokio::join!(
+            tokio::time::timeout(limit, sniff(server)),
+            tokio::time::timeout(limit, sniff(quiet))
+        );
+        assert_eq!(half.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(none.is_err(), "one that has not begun is whoever waits for it to bound");
     }
 
     #[tokio::test]
