@@ -126,7 +126,7 @@ async fn join<H>(client: Switch, upstream: Prefixed<Dialled>, mut session: Sessi
 }
 
 /// Whether this is a CONNECT that asks for more than a tunnel (RFC 8441 §4).
-pub fn is_extended(request: &Request<Received>) -> bool {
+pub fn is_extended<B>(request: &Request<B>) -> bool {
     request.extensions().get::<Protocol>().is_some()
 }
 

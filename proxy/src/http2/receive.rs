@@ -17,6 +17,7 @@ use super::hpack::Decoder;
 use super::settings::{HEADER_TABLE, Settings};
 use super::state::{LAST, LEAVING, State};
 use crate::server::MAX_HEAD;
+use crate::upgrade::is_extended;
 
 /// Most frames that a block of fields may come in.
 const MAX_PARTS: u32 = 64;
@@ -67,6 +68,8 @@ pub(super) struct Receiver {
     most: usize,
     /// How many streams may be open.
     streams: u32,
+    /// Whether a CONNECT may name a protocol (RFC 8441 §3).
+    websocket: bool,
     /// Streams that were not begun when a newer one was, and may not be any more (RFC 9113 §5.1.1).
     skipped: Range<u32>,
 }
@@ -96,6 +99,7 @@ impl Receiver {
             came: 0,
             most: settings.frame as usize,
             streams: settings.streams,
+            websocket: settings.websocket,
             skipped: 0..0,
         }
     }
@@ -320,8 +324,9 @@ impl Receiver {
             return self.fault(state, id, Reason::NO_ERROR).map(|()| None);
         }
         let length = fields.length();
-        let Ok(request) = fields.request() else {
-            return self.fault(state, id, Reason::PROTOCOL_ERROR).map(|()| None);
+        let request = match fields.request() {
+            Ok(request) if self.websocket || !is_extended(&request) => request,
+            _ => return self.fault(state, id, Reason::PROTOCOL_ERROR).map(|()| None),
         };
         let left = length.filter(|_| request.method() != Method::CONNECT);
         if on_itself || (last && left.is_some_and(|left| left > 0)) {
@@ -375,9 +380,9 @@ impl Receiver {
             return Ok(());
         }
         self.greeted = true;
-        state.take_settings(payload).map_err(Fault)?;
+        // Before what they bring about: a table of HPACK may be larger from here on (RFC 7541 §4.2).
         state.writer.frame(kind::SETTINGS, flag::ACK, 0, []);
-        Ok(())
+        state.take_settings(payload).map_err(Fault)
     }
 
     fn priority(&mut self, state: &mut State, head: Head, payload: &[u8]) -> Result<(), Fault> {

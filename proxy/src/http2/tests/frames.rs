@@ -112,6 +112,24 @@ async fn a_stream_is_sent_what_its_window_permits() {
 }
 
 #[tokio::test]
+async fn a_protocol_that_was_not_offered_is_not_spoken() {
+    for offered in [true, false] {
+        let (near, far) = duplex(1 << 20);
+        let settings = Settings { websocket: offered, ..SETTINGS };
+        let mut connection = Connection::server(near, settings, Carries::Own, PATIENCE);
+        let served = tokio::spawn(async move { connection.accept().await });
+        let mut far = Far::client(far, &[]).await;
+        let fields = b"\x02\x07CONNECT\x00\x09:protocol\x09websocket\x86\x84\x01\x01a";
+        far.send(&[frame(kind::HEADERS, flag::END_HEADERS, 1, fields)]).await;
+        if offered {
+            assert_eq!(served.await.unwrap().unwrap().unwrap().0.method(), Method::CONNECT);
+        } else {
+            assert_eq!(far.next(kind::RST_STREAM).await.1[..], [0, 0, 0, 1], "PROTOCOL_ERROR");
+        }
+    }
+}
+
+#[tokio::test]
 async fn those_who_wait_for_the_connection_take_turns() {
     let (near, far) = duplex(1 << 20);
     let _served = answering(near, 100_000);
