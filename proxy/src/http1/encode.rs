@@ -123,7 +123,7 @@ pub(super) fn response<B: Body>(
     if !headers.contains_key(DATE) {
         field(out, &DATE, &date());
     }
-    if close {
+    if close || matches!(encoder, Encoder::UntilClose) {
         field(out, &CONNECTION, &HeaderValue::from_static("close"));
     } else if asked.version == Version::HTTP_10 {
         field(out, &CONNECTION, &HeaderValue::from_static("keep-alive"));
@@ -289,8 +289,10 @@ mod tests {
         assert!(out.into_text().contains("transfer-encoding: chunked\r\n"));
         let old = Asked { version: Version::HTTP_10, ..ASKED };
         let mut out = Out::default();
-        assert_eq!(response(&mut out, &Response::new(Endless), old, true), Encoder::UntilClose);
-        assert!(!out.into_text().contains("chunked"));
+        assert_eq!(response(&mut out, &Response::new(Endless), old, false), Encoder::UntilClose);
+        let head = out.into_text();
+        assert!(head.contains("connection: close\r\n") && !head.contains("keep-alive"), "{head}");
+        assert!(!head.contains("chunked"));
     }
 
     /// The head of a request with these fields and this body.
