@@ -192,18 +192,18 @@ pub fn length_of(content_length: &HeaderValue) -> Option<u64> {
 
 /// Whether a message is gRPC's, by its content type.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(http::header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    let kind = headers.get(http::header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    // gRPC-Web is told apart by what follows: it has its status in its body.
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| rest.first().is_none_or(|next| matches!(next, b'+' | b';' | b' ')))
 }
 
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     headers
         .get_all(CONNECTION)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .collect()
 }
 
@@ -242,6 +242,13 @@ mod tests {
         strip(&mut map);
         assert_eq!(names(&map), ["content-length", "host", "te", "x-kept"]);
         assert_eq!(map["te"], "trailers");
+    }
+
+    #[test]
+    fn what_is_no_name_hides_none_of_the_others_that_are_nominated() {
+        let mut map = headers(&[("connection", "\u{e4}, a b, x-mine"), ("x-mine", "1")]);
+        strip(&mut map);
+        assert!(map.is_empty(), "{map:?}");
     }
 
     #[test]
@@ -305,9 +312,13 @@ mod tests {
 
     #[test]
     fn grpc_is_told_by_content_type() {
-        for (value, expected) in
-            [("application/grpc", true), ("application/grpc+proto", true), ("text/plain", false)]
-        {
+        for (value, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc; charset=x", true),
+            ("application/grpc-web+proto", false),
+            ("text/plain", false),
+        ] {
             assert_eq!(is_grpc(&headers(&[("content-type", value)])), expected);
         }
     }
