@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use model::code::ErrorCode;
 use tokio::time::{Sleep, sleep_until};
@@ -39,12 +38,20 @@ pub enum BodyError {
     /// The client sent nothing for this long.
     #[error("the client sent nothing of its body for {0:?}")]
     Idle(Duration),
+    /// The client gave it no longer.
+    #[error("the client's grpc-timeout ran out")]
+    Late,
     /// The client's trailers are over their bounds.
     #[error("the trailers have more than 64 fields or 16 KiB")]
     TrailersTooLarge,
 }
 
 impl BodyError {
+    /// Whether its sender said himself that it ends here, and why.
+    fn is_reset(&self) -> bool {
+        matches!(self, Self::Stream(error) if error.is_reset())
+    }
+
     /// What it means for the request.
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -52,6 +59,7 @@ impl BodyError {
             Self::Stream(error) if error.is_broken_rule() => ErrorCode::BadRequest,
             Self::Cut | Self::Stream(_) | Self::Superseded => ErrorCode::ClientClosed,
             Self::Idle(_) => ErrorCode::BodyTimeout,
+            Self::Late => ErrorCode::RequestTimeout,
             Self::TrailersTooLarge => ErrorCode::HeadTooLarge,
         }
     }
@@ -161,9 +169,10 @@ impl Body {
         self.lease = None;
     }
 
-    fn fail(&mut self, code: ErrorCode) {
+    /// Its sender has ended it before its end.
+    fn reset(&mut self) {
         if let Some(mut exchange) = self.exchange.take() {
-            exchange.failed(code);
+            exchange.failed(ErrorCode::UpstreamReset);
         }
         self.lease = None;
     }
@@ -173,12 +182,12 @@ impl Body {
         self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
     }
 
-    /// Ends the call: what the upstream still sends of it is not read.
-    fn cut(&mut self) -> HeaderMap {
-        self.deadline = None;
-        self.fail(ErrorCode::RequestTimeout);
-        self.source = Source::Full(None);
-        ProxyError::new(ErrorCode::RequestTimeout, "the client's grpc-timeout ran out").trailers()
+    /// Ends a body before its end: a gRPC call with the status that says so, anything else by
+    /// breaking off. What the upstream still sends of it is not read.
+    fn cut(&mut self, error: &ProxyError, cause: BodyError) -> Result<Frame<Bytes>, BodyError> {
+        (self.deadline, self.source, self.lease) = (None, Source::Full(None), None);
+        let told = self.exchange.take().and_then(|mut exchange| exchange.break_off(error));
+        told.map(Frame::trailers).ok_or(cause)
     }
 
     fn observe(&mut self, frame: &mut Frame<Bytes>) {
@@ -204,15 +213,21 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         if this.is_late(cx) {
-            return Poll::Ready(Some(Ok(Frame::trailers(this.cut()))));
+            let late = "the client's grpc-timeout ran out";
+            let late = ProxyError::new(ErrorCode::RequestTimeout, late);
+            return Poll::Ready(Some(this.cut(&late, BodyError::Late)));
         }
         let mut frame = match &mut this.source {
             Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Source::Stream(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
-        match &mut frame {
-            Some(Ok(frame)) => this.observe(frame),
-            Some(Err(_)) => this.fail(ErrorCode::UpstreamReset),
+        match frame {
+            Some(Ok(ref mut frame)) => this.observe(frame),
+            Some(Err(cause)) if !cause.is_reset() => {
+                let lost = ProxyError::new(ErrorCode::UpstreamReset, cause.to_string());
+                return Poll::Ready(Some(this.cut(&lost, cause)));
+            }
+            Some(Err(_)) => this.reset(),
             None => this.end(),
         }
         if frame.is_some() && this.is_end_stream() {

@@ -36,8 +36,7 @@ impl ProxyError {
     /// The answer to a request of the workload or of another sidecar: the code's status, or for a
     /// gRPC request status 200 with `grpc-status` in the head (gRPC over HTTP/2, Trailers-Only).
     pub fn response(&self, grpc: bool) -> Response<Body> {
-        let text = format!("pillion: {}: {}", self.code, self.printable_detail());
-        let mut response = self.tell(grpc, &text);
+        let mut response = self.tell(grpc, &self.told());
         response.headers_mut().insert(headers::ERROR, HeaderValue::from_static(self.code.as_str()));
         response
     }
@@ -68,9 +67,18 @@ impl ProxyError {
         response
     }
 
-    /// The trailers of a gRPC response that the error ends after it has begun.
-    pub fn trailers(&self) -> HeaderMap {
-        self.grpc_status(&format!("pillion: {}: {}", self.code, self.printable_detail()))
+    /// The trailers of a gRPC response that the error ends after it has begun; `public` for one
+    /// outside of the mesh.
+    pub fn trailers(&self, public: bool) -> HeaderMap {
+        match public {
+            true => self.grpc_status(self.code.describe()),
+            false => self.grpc_status(&self.told()),
+        }
+    }
+
+    /// What the workload, or another sidecar, is told.
+    fn told(&self) -> String {
+        format!("pillion: {}: {}", self.code, self.printable_detail())
     }
 
     fn grpc_status(&self, text: &str) -> HeaderMap {

@@ -127,11 +127,11 @@ impl Exchange {
     /// Answers with an error of the sidecar's own. Who comes from outside of the mesh learns
     /// neither code nor detail.
     pub fn refuse(mut self: Box<Self>, error: &ProxyError) -> Response<Body> {
-        self.error = Some(error.code);
-        self.detail = Some(cut(&error.detail).into());
-        let stranger = self.direction == Direction::Inbound && self.peer.is_none();
-        let response =
-            if stranger { error.public_response(self.grpc) } else { error.response(self.grpc) };
+        self.blame(error);
+        let response = match self.is_for_strangers() {
+            true => error.public_response(self.grpc),
+            false => error.response(self.grpc),
+        };
         let response = if self.method == Method::HEAD { without_body(response) } else { response };
         self.deliver(response)
     }
@@ -146,6 +146,27 @@ impl Exchange {
     fn responded(&mut self, status: StatusCode, fields: &HeaderMap) {
         self.status = Some(status);
         self.trailers(fields);
+    }
+
+    /// Whether who asks comes from outside of the mesh.
+    fn is_for_strangers(&self) -> bool {
+        self.direction == Direction::Inbound && self.peer.is_none()
+    }
+
+    fn blame(&mut self, error: &ProxyError) {
+        self.error = Some(error.code);
+        self.detail = Some(cut(&error.detail).into());
+    }
+
+    /// An error of the sidecar's own ends a response that has begun: in these trailers, where the
+    /// client looks there for what became of it.
+    pub fn break_off(&mut self, error: &ProxyError) -> Option<HeaderMap> {
+        self.blame(error);
+        self.complete = true;
+        let tells = self.grpc && self.version == Version::HTTP_2;
+        let trailers = tells.then(|| error.trailers(self.is_for_strangers()))?;
+        self.trailers(&trailers);
+        Some(trailers)
     }
 
     /// The response's trailers, which may bring gRPC's status.

@@ -106,6 +106,37 @@ async fn an_unknown_service_is_unavailable_with_the_code_of_the_sidecar() {
     assert_eq!(status.metadata().get("x-pillion-error").unwrap(), "service_unknown");
 }
 
+/// What a client of gRPC tries again, where RST_STREAM is a fault of the server's for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_loses_its_application_or_its_sidecar_is_unavailable() {
+    for sidecar_too in [false, true] {
+        let (mut shop, mut client) = open().await;
+        let call = Note { count: 1000, pause_ms: 100, ..note("tick") };
+        let mut stream = client.server_stream(call).await.unwrap().into_inner();
+        stream.message().await.unwrap().unwrap();
+        if sidecar_too {
+            shop.api.kill();
+        } else {
+            shop.api.stop_app();
+        }
+        let status = loop {
+            match stream.message().await {
+                Ok(message) => assert!(message.is_some(), "it never ends cleanly"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        assert!(status.message().starts_with("pillion: upstream_reset: "), "{status:?}");
+        let labels = [("grpc_status", "14"), ("service", "shop/api")];
+        poll::until("it is counted as what it is", SOON, async || {
+            let metrics = shop.web.metrics().await;
+            let counted = metrics.has("pillion_requests_total", &labels);
+            counted.then_some(()).ok_or_else(|| metrics.show("pillion_requests_total"))
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_its_client_gives_up_ends_at_the_application_too() {
     let (shop, mut client) = open().await;
