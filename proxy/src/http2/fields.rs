@@ -1,7 +1,7 @@
 //! Heads of messages and their trailers (RFC 9113 §8): out of the fields of a block, and into one.
 
 use bytes::{Bytes, BytesMut};
-use http::header::HOST;
+use http::header::{EXPECT, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 
@@ -220,6 +220,12 @@ impl Fields {
             || self.status.is_some();
         if self.malformed || head { Err(Malformed) } else { Ok(self.map) }
     }
+}
+
+/// Whether a request waits with its body for a 100 (RFC 9110 §10.1.1).
+pub(super) fn expects(headers: &HeaderMap) -> bool {
+    let expected = headers.get(EXPECT).map(HeaderValue::as_bytes);
+    expected.is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn parsed_authority(authority: &Bytes) -> Result<Authority, Malformed> {

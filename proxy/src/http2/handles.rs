@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Frame;
 
 use super::error::Error;
-use super::fields;
 use super::frame::Reason;
 use super::state::{Shared, gone, trailers};
 use super::stream::Next;
@@ -48,14 +47,12 @@ impl SendStream {
         if let Some(error) = &stream.failed {
             return Err(error.clone());
         }
+        stream.incoming.expects = false;
         stream.outgoing.ended = last;
-        state.writer.block(self.id, last, |encoder, out| {
-            fields::write_response(encoder, response, out);
-        });
+        state.head(self.id, response, last);
         if last {
             state.settle(self.id);
         }
-        state.stir();
         Ok(())
     }
 
@@ -166,6 +163,7 @@ impl RecvStream {
         let Some(stream) = state.streams.get_mut(&self.id) else { return Poll::Ready(None) };
         let incoming = &mut stream.incoming;
         if let Some(data) = incoming.data.pop() {
+            incoming.expects = false;
             self.over = incoming.is_over();
             self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
             state.read(self.id, data.len());
@@ -178,6 +176,9 @@ impl RecvStream {
             return Poll::Ready(Some(Err(error.clone())));
         }
         incoming.wait(cx);
+        if std::mem::take(&mut incoming.expects) {
+            state.head(self.id, &go_on(), false);
+        }
         Poll::Pending
     }
 
@@ -211,4 +212,11 @@ impl Drop for RecvStream {
         }
         state.release(self.id);
     }
+}
+
+/// What a client is told that waits with its body until somebody reads it.
+fn go_on() -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::CONTINUE;
+    response
 }

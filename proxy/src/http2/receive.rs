@@ -318,9 +318,7 @@ impl Receiver {
         if fields.is_too_large() {
             let mut response = http::Response::new(());
             *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            state.writer.block(id, true, |encoder, out| {
-                fields::write_response(encoder, &response, out);
-            });
+            state.head(id, &response, true);
             return self.fault(state, id, Reason::NO_ERROR).map(|()| None);
         }
         let length = fields.length();
@@ -336,6 +334,7 @@ impl Receiver {
         incoming.begun = true;
         incoming.ended = last;
         incoming.left = left;
+        incoming.expects = !last && fields::expects(request.headers());
         Ok(Some(Box::new(request)))
     }
 

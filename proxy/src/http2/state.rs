@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use tokio::sync::Semaphore;
 
 use super::error::{By, Error};
+use super::fields;
 use super::frame::{MOST_WINDOW, Reason, kind};
 use super::stream::{Next, Stream};
 use super::window::Window;
@@ -150,6 +151,12 @@ impl State {
     /// Whether we have reset this stream not long ago.
     pub(super) fn was_reset(&self, id: u32) -> bool {
         self.reset.contains(&id)
+    }
+
+    /// Has the head of a response sent, or one before it.
+    pub(super) fn head(&mut self, id: u32, response: &Response<()>, last: bool) {
+        self.writer.block(id, last, |encoder, out| fields::write_response(encoder, response, out));
+        self.stir();
     }
 
     /// Has this sent on a stream that waits with nothing else.

@@ -52,6 +52,8 @@ pub(super) struct Incoming {
     pub(super) expected: Expected,
     /// Heads before the one of the response.
     pub(super) interim: u8,
+    /// The client waits for a word before it sends its body (RFC 9110 §10.1.1).
+    pub(super) expects: bool,
     /// Nobody reads it any more.
     pub(super) unwanted: bool,
     pub(super) window: Window,
@@ -116,6 +118,7 @@ impl Stream {
                 begun: false,
                 expected: Expected::Body,
                 interim: 0,
+                expects: false,
                 unwanted: false,
                 window: Window::of_stream(ours),
                 reader: None,

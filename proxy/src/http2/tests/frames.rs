@@ -111,6 +111,36 @@ async fn a_stream_is_sent_what_its_window_permits() {
     assert!(rest.len() == 4 && head.has(flag::END_STREAM), "{head:?}");
 }
 
+/// RFC 9110 §10.1.1.
+#[tokio::test]
+async fn who_waits_with_the_body_is_told_to_go_on_when_it_is_read() {
+    let (near, far) = duplex(1 << 20);
+    let mut connection = Connection::server(near, SETTINGS, Carries::Own, PATIENCE);
+    let (read_it, may_read) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let (request, mut send) = connection.accept().await.unwrap().unwrap();
+        tokio::spawn(async move {
+            may_read.await.unwrap();
+            let (data, _) = all(&mut request.into_body()).await.unwrap();
+            send.respond(&Response::new(()), false).unwrap();
+            send.data(data.into(), true).unwrap();
+            poll_fn(|cx| send.poll_ready(cx)).await
+        });
+        connection.accept().await.map(drop)
+    });
+    let mut far = Far::client(far, &[]).await;
+    let fields = b"\x83\x86\x84\x01\x01a\x00\x06expect\x0c100-Continue";
+    far.send(&[frame(kind::HEADERS, flag::END_HEADERS, 1, fields)]).await;
+    assert!(timeout(PATIENCE / 50, far.next(kind::HEADERS)).await.is_err(), "nobody reads it yet");
+    read_it.send(()).unwrap();
+    let (head, fields) = far.next(kind::HEADERS).await;
+    assert!(fields.ends_with(b"100") && !head.has(flag::END_STREAM), "{head:?} {fields:?}");
+    far.send(&[frame(kind::DATA, flag::END_STREAM, 1, b"body")]).await;
+    let (_, fields) = far.next(kind::HEADERS).await;
+    assert_eq!(fields.first(), Some(&0x88), "200, once");
+    assert_eq!(far.next(kind::DATA).await.1[..], *b"body");
+}
+
 #[tokio::test]
 async fn a_protocol_that_was_not_offered_is_not_spoken() {
     for offered in [true, false] {
