@@ -80,7 +80,8 @@ impl Exchange {
                 "".into()
             },
             version: request.version(),
-            grpc: headers::is_grpc(request.headers()),
+            // What is said in gRPC's way with a 200 would be a tunnel.
+            grpc: *request.method() != Method::CONNECT && headers::is_grpc(request.headers()),
             span: mesh.tracing.request(direction, request.method(), request.headers()),
             service: None,
             route: None,

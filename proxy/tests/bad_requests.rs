@@ -195,6 +195,8 @@ fn nothing_is_dialled_for_the_asking() {
         assert!(answer.closed, "{answer:?}");
         assert_eq!(origin.take_text(), "");
     }
+    let refused = sidecar.failed_requests("inbound", "method_not_allowed");
+    assert_eq!(refused, hosts.len() as u64, "and counted");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::{Arrival, Caller, http};
 use crate::body::Body;
 use crate::carried::Carried;
 use crate::error::ProxyError;
+use crate::exchange::Exchange;
 use crate::opaque::Opaque;
 use crate::received::Received;
 use crate::relay::Session;
@@ -88,7 +89,10 @@ async fn detect<I: AsyncRead + Unpin>(
 async fn answer(worker: Worker, arrival: Arrival, request: Request<Received>) -> Response<Body> {
     if request.method() == Method::CONNECT && !is_extended(&request) {
         let detail = "CONNECT is for the outbound and the mesh port";
-        return ProxyError::new(ErrorCode::MethodNotAllowed, detail).public_response(false);
+        let mut exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
+        exchange.service = Some(Arc::clone(&arrival.application.service));
+        exchange.peer = arrival.peer;
+        return exchange.refuse(&ProxyError::new(ErrorCode::MethodNotAllowed, detail));
     }
     http::handle(&worker, Caller::Connection(arrival), request).await
 }

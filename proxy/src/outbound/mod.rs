@@ -20,6 +20,7 @@ use self::destination::Via;
 use crate::body::Body;
 use crate::carried::Carried;
 use crate::error::ProxyError;
+use crate::exchange::Exchange;
 use crate::mesh::Mesh;
 use crate::original;
 use crate::placed::Socket;
@@ -27,6 +28,7 @@ use crate::received::Received;
 use crate::server::{self, HEAD_TIMEOUT};
 use crate::sniff::{Prefixed, Spoken, sniff};
 use crate::soon::within;
+use crate::telemetry::metrics::Direction;
 use crate::upgrade::is_extended;
 use crate::worker::Worker;
 
@@ -72,7 +74,8 @@ async fn dispatch(worker: Worker, via: Via, request: Request<Received>) -> Respo
         Via::Proxy => Box::pin(tunnel::handle(&worker, request)).await,
         Via::Redirect(_) => {
             let detail = "CONNECT is for a proxy; one in the mesh is a Service of appProtocol tcp";
-            ProxyError::new(ErrorCode::MethodNotAllowed, detail).response(false)
+            let exchange = Exchange::open(&worker.mesh, Direction::Outbound, &request);
+            exchange.refuse(&ProxyError::new(ErrorCode::MethodNotAllowed, detail))
         }
     }
 }

@@ -119,8 +119,20 @@ impl Sidecar {
     }
 
     pub(crate) fn wait_until_ready(&self) {
-        let admin = SocketAddr::new(self.address, 15020);
-        eventually("the sidecar is ready", || request(admin, "/ready").contains(" 200 "));
+        eventually("the sidecar is ready", || request(self.admin(), "/ready").contains(" 200 "));
+    }
+
+    /// How many requests have ended in this direction with this error.
+    pub(crate) fn failed_requests(&self, direction: &str, error: &str) -> u64 {
+        let labels = [format!("direction=\"{direction}\""), format!("error=\"{error}\"")];
+        let metrics = request(self.admin(), "/metrics");
+        let lines = metrics.lines().filter(|line| line.starts_with("pillion_requests_total{"));
+        let ours = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
+        ours.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    fn admin(&self) -> SocketAddr {
+        SocketAddr::new(self.address, 15020)
     }
 }
 
