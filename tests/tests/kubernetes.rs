@@ -203,7 +203,7 @@ async fn a_certificate_is_of_no_use_to_the_control_plane_once_its_pod_is_gone() 
     assert!(cluster.api.remove("v1", "Pod", "shop", "web-1"));
     poll::until("neither renewed nor let in again", SOON, async || {
         let log = sidecar.sidecar().log();
-        let refused = "no pod of spiffe://cluster.local/ns/shop/sa/web has the address";
+        let refused = "no pod of spiffe://mesh.test/ns/shop/sa/web has the address";
         if log.contains(refused) { Ok(()) } else { Err(log) }
     })
     .await;

@@ -13,8 +13,11 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
 use rustix::process::Signal;
 use tests::app::App;
+use tests::mesh::Mesh;
+use tests::pod::APP_PORT;
 use tests::poll::{self, SOON};
 use tests::streams::{Streams, WINDOW, grpc, message, next, read, send};
+use tests::yaml;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{sleep, timeout};
 
@@ -118,10 +121,18 @@ async fn a_stream_whose_time_is_over_brings_what_has_come_and_then_status_4() {
 /// The client may be in a hurry; that is no fault of the endpoint's.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_whose_clients_do_not_wait_eject_nobody() {
-    let (web, _pods, _mesh) = replicas("", &["api-1", "api-2"]).await;
+    let mesh = Mesh::with_objects(yaml::service("shop/api", 80, APP_PORT)).await;
+    let (mut pods, mut ends) = (Vec::new(), Vec::new());
+    for name in ["api-1", "api-2"] {
+        let (app, told) = slow();
+        pods.push(mesh.pod("shop/api").instance(name).app(app).start().await);
+        ends.push(told);
+    }
+    let web = mesh.pod("shop/web").start().await;
+    web.until_known("api.shop:80").await;
     let streams = Streams::connect(web.proxy()).await;
     for _ in 0..24 {
-        let call = grpc("/delay/1000", &[("grpc-timeout", "20m")]);
+        let call = grpc("/late", &[("grpc-timeout", "20m")]);
         assert_eq!(streams.call(call).await.unwrap().headers()["grpc-status"], "4");
     }
     let metrics = web.metrics().await;
