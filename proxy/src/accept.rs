@@ -146,7 +146,7 @@ async fn listen(
 }
 
 /// Accepts for ever. At the bound one connection waits here, the others in the kernel, as all do
-/// without descriptors; those there are notice nothing.
+/// without descriptors or memory; those there are notice nothing.
 async fn accept(
     mesh: &Mesh,
     port: Port,
@@ -155,6 +155,7 @@ async fn accept(
     room: &Arc<Semaphore>,
 ) {
     loop {
+        mesh.memory.has_room().await;
         match listener.accept().await {
             Ok((socket, _)) => {
                 // Only now: a port where nobody comes must not keep a place from the others. The

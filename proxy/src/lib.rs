@@ -28,6 +28,7 @@ pub mod http2;
 mod idle;
 pub mod inbound;
 mod layer;
+pub mod memory;
 pub mod mesh;
 pub mod opaque;
 mod original;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::error::ProxyError;
+use crate::memory::Memory;
 use crate::replay::ReplayBytes;
 use crate::sync::discovery::Discovery;
 use crate::sync::status::Status;
@@ -34,6 +35,7 @@ pub struct Mesh {
     pub tracing: Tracing,
     pub access_log: AccessLog,
     pub drain: Drain,
+    pub memory: Memory,
     pub replay_bytes: Arc<ReplayBytes>,
     pub discovery: Discovery,
     pub status: Status,
@@ -65,6 +67,7 @@ impl Mesh {
             tracing,
             access_log,
             drain: Drain::default(),
+            memory: Memory::default(),
             replay_bytes: Arc::default(),
             discovery,
             status: Status::default(),

@@ -80,6 +80,7 @@ fn run(config: Config, log: LogArgs) -> anyhow::Result<()> {
         accept::start(&mesh, listeners).context("cannot start the workers")?;
         start_admin(&mesh, admin_listeners)?;
         start_sync(&mesh, requests);
+        watch_memory(&mesh);
         tracing::info!(address = %mesh.config.address, workers = mesh.config.workers, "started");
 
         tokio::select! {
@@ -146,6 +147,11 @@ fn start_admin(mesh: &Arc<Mesh>, listeners: Vec<std::net::TcpListener>) -> std::
 
 fn start_sync(mesh: &Arc<Mesh>, requests: Requests) {
     tokio::spawn(sync::run(Arc::clone(mesh), requests));
+}
+
+fn watch_memory(mesh: &Arc<Mesh>) {
+    let mesh = Arc::clone(mesh);
+    tokio::spawn(async move { mesh.memory.watch(&mesh.metrics.process.memory_pressure).await });
 }
 
 /// Leaves when nothing runs any more, or at the deadline.

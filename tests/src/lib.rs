@@ -20,6 +20,7 @@ pub mod apiserver;
 pub mod app;
 pub mod bins;
 pub mod body;
+pub mod cgroup;
 pub mod client;
 pub mod cluster;
 pub mod envoy;

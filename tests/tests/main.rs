@@ -26,6 +26,7 @@ mod kubernetes_rights;
 mod kubernetes_writes;
 mod machine;
 mod manifests;
+mod memory;
 mod mtls;
 mod peers;
 mod promtool;

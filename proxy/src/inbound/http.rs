@@ -55,6 +55,7 @@ async fn forward(
     let upgrade = Upgrade::asked(request);
     let (mut parts, body) = std::mem::take(request).into_parts();
     edge::request(&parts)?;
+    worker.mesh.memory.check()?;
     let ours = headers::strip(&mut parts.headers);
     let target = Target::read(worker, caller, &ours, parts.version)?;
     let application = target.application;

@@ -58,6 +58,7 @@ fn refuse(mut session: Session, error: ProxyError) -> Response<Body> {
 
 /// The port that the `:authority` of a CONNECT names; its address must be this workload's.
 fn target(worker: &Worker, request: &Request<Received>) -> Result<Application, ProxyError> {
+    worker.mesh.memory.check()?;
     let bad = |detail: String| ProxyError::new(ErrorCode::BadRequest, detail);
     let text = request.uri().authority().ok_or_else(|| bad("CONNECT without a target".into()))?;
     let wanted: Authority =

@@ -58,6 +58,7 @@ async fn forward(
     let wanted = target::read(&parts, via.original())?;
     let destination = via.find(&worker.mesh, &wanted.authority).await?;
     exchange.service = Some(destination.label());
+    worker.mesh.memory.check()?;
 
     // Routes see what the client sent, with what ends here.
     let way = way(&destination, exchange, &parts);

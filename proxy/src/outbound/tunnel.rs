@@ -29,7 +29,7 @@ async fn open(
     worker: &Worker,
     request: &Request<Received>,
 ) -> Result<(Session, Upstream), ProxyError> {
-    let found = match authority(request.uri()) {
+    let found = match worker.mesh.memory.check().and_then(|()| authority(request.uri())) {
         Ok(wanted) => destination::named(&worker.mesh, &wanted).await,
         Err(error) => Err(error),
     };

@@ -1,7 +1,7 @@
 //! Of the sidecar as a process.
 
-use daemon::metrics::{counter, gauges};
-use prometheus::{IntCounter, IntGaugeVec, Registry};
+use daemon::metrics::{counter, gauges, int_gauge};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec, Registry};
 
 /// Of the sidecar as a process.
 #[derive(Debug)]
@@ -9,6 +9,7 @@ use prometheus::{IntCounter, IntGaugeVec, Registry};
 pub struct ProcessMetrics {
     pub connections_open: IntGaugeVec,
     pub accept_errors: IntCounter,
+    pub memory_pressure: IntGauge,
     pub access_log_dropped: IntCounter,
     pub panics: IntCounter,
 }
@@ -27,6 +28,12 @@ impl ProcessMetrics {
                 r,
                 "pillion_accept_errors_total",
                 "Connections that could not be accepted (out of descriptors, aborted).",
+            )?,
+            memory_pressure: int_gauge(
+                r,
+                "pillion_memory_pressure",
+                "1 while connections wait, 2 while requests are refused, for the memory that the \
+                 sidecar may use is nearly used up.",
             )?,
             access_log_dropped: counter(
                 r,
