@@ -73,6 +73,26 @@ fn is_target(method: &Method, uri: &Uri) -> bool {
     !authority_form && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS))
 }
 
+/// Whether a path has segments that whoever reads it may take for the place of the one before
+/// (RFC 3986 §5.2.4), however they are written.
+pub fn has_dot_segments(path: &str) -> bool {
+    let begins = |pair: &[u8]| matches!(pair, b"/." | b"/%");
+    path.as_bytes().windows(2).any(begins) && path.split('/').any(is_dots)
+}
+
+/// `.` or `..`, where each dot may be `%2e` and parameters may follow.
+fn is_dots(segment: &str) -> bool {
+    let name = segment.split(';').next().unwrap_or_default();
+    let after = |rest: &str| match rest.strip_prefix('.') {
+        Some(_) => Some(1),
+        None if rest.get(..3).is_some_and(|dot| dot.eq_ignore_ascii_case("%2e")) => Some(3),
+        None => None,
+    };
+    let Some(first) = after(name) else { return false };
+    let rest = &name[first..];
+    rest.is_empty() || after(rest).is_some_and(|second| rest.len() == second)
+}
+
 /// Leaves of trailers what may come after a body; says whether they are within their bounds.
 pub fn trailers(fields: &mut HeaderMap) -> bool {
     let size: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
@@ -109,6 +129,16 @@ mod tests {
         for (method, target, expected) in cases {
             let request = Request::builder().method(method).uri(target);
             assert_eq!(judged(request), expected, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn dots_are_found_however_they_are_written() {
+        for path in ["/.", "/..", "/a/../b", "/a/./b", "/%2e%2E/b", "/a/.%2e", "/..;a/b", "/%2e"] {
+            assert!(has_dot_segments(path), "{path}");
+        }
+        for path in ["/", "/a..b", "/...", "/.well-known/x", "/a/%2f", "/%2eé", "/.%2e.", "*"] {
+            assert!(!has_dot_segments(path), "{path}");
         }
     }
 

@@ -54,8 +54,8 @@ impl Router {
     /// Service's own endpoints (Gateway API, HTTPRouteRule.matches).
     ///
     /// `path` and `query` are the two parts of the request's target as it came in, before and
-    /// after the first `?`. The path is compared as it is, byte by byte: whoever wants dot
-    /// segments or percent-encodings resolved does so before. Nothing is allocated.
+    /// after the first `?`. The path is compared as it is, byte by byte: one that could be read in
+    /// another way is for whoever asks to refuse before. Nothing is allocated.
     pub fn find(
         &self,
         method: &Method,

@@ -128,6 +128,11 @@ fn route<'a>(
 fn select<'a>(port: &'a PortEntry, parts: &Parts) -> Result<Option<Selected<'a>>, ProxyError> {
     let Some(router) = &port.router else { return Ok(None) };
     let (path, query) = (parts.uri.path(), parts.uri.query());
+    if edge::has_dot_segments(path) {
+        let detail =
+            "routes could match another path than the application reads: it has dot segments";
+        return Err(ProxyError::new(ErrorCode::BadRequest, detail));
+    }
     match router.find(&parts.method, path, query, &parts.headers) {
         Some(selected) => Ok(Some(selected)),
         None => {
