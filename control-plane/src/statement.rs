@@ -181,7 +181,7 @@ fn say(problems: &[&Problem], wanted: impl Fn(&&Problem) -> bool) -> Option<Stri
 
 /// The kind whose API an object's status is written through.
 pub(crate) fn kind_of(key: &Key) -> Option<Known> {
-    Known::ALL.into_iter().find(|kind| kind.as_str() == key.kind)
+    Known::of(key.kind)
 }
 
 #[cfg(test)]
@@ -221,7 +221,7 @@ mod tests {
                     world.apply(Event::Upsert(Arc::from(entry)));
                     (Some(key), warnings)
                 }
-                Parsed::Refused(key, faults) => (key, faults),
+                Parsed::Refused(meant, faults) => (meant.key().cloned(), faults),
                 Parsed::Ignored => panic!("{text}"),
             };
             problems.extend(faults.into_iter().map(|fault| fault.of(key.clone(), origin.clone())));

@@ -20,12 +20,14 @@ pub(crate) enum Known {
 }
 
 /// What a document's apiVersion and kind say about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// The mesh reads it.
     Read(Known),
     /// An ordinary Kubernetes object that people keep in the same files.
     Foreign,
+    /// Something else that the mesh does not read, which is said.
+    Unread(Fault),
 }
 
 const GATEWAY: &str = "gateway.networking.k8s.io";
@@ -76,6 +78,11 @@ impl Known {
         Self::GrpcRoute,
         Self::InboundPolicy,
     ];
+
+    /// The kind that objects write like this.
+    pub(crate) fn of(kind: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == kind)
+    }
 
     /// The kind as objects write it.
     pub(crate) const fn as_str(self) -> &'static str {
@@ -161,7 +168,7 @@ pub(crate) fn classify(value: &Value) -> Result<Standing, Fault> {
     }
     let api_version = text(value, "apiVersion")?;
     let kind = text(value, "kind")?;
-    if let Some(known) = Known::ALL.into_iter().find(|known| known.as_str() == kind) {
+    if let Some(known) = Known::of(kind) {
         if known.api_versions().contains(&api_version) {
             return Ok(Standing::Read(known));
         }
@@ -180,12 +187,17 @@ fn classify_other(api_version: &str, kind: &str) -> Result<Standing, Fault> {
         "" if CORE_FOREIGN.contains(&kind) => Ok(Standing::Foreign),
         GATEWAY if GATEWAY_LATER.contains(&kind) => {
             let message = format!("{kind} is not read by this version of Pillion");
-            Err(Fault::new(Cause::Unsupported, "kind", message))
+            Ok(Standing::Unread(Fault::new(Cause::Unsupported, "kind", message)))
         }
-        GATEWAY => Err(unknown(api_version, kind)),
         group if is_foreign(group) => Ok(Standing::Foreign),
-        _ => Err(unknown(api_version, kind)),
+        // A slip of the pen in the one or the other.
+        group if is_ours(group) || Known::of(kind).is_some() => Err(unknown(api_version, kind)),
+        _ => Ok(Standing::Unread(unknown(api_version, kind))),
     }
+}
+
+fn is_ours(other: &str) -> bool {
+    Known::ALL.iter().flat_map(|known| known.api_versions()).any(|own| group(own) == other)
 }
 
 fn is_foreign(group: &str) -> bool {
@@ -221,8 +233,8 @@ mod tests {
 
     use super::*;
 
-    fn standing(api_version: &str, kind: &str) -> Result<Standing, String> {
-        classify(&json!({"apiVersion": api_version, "kind": kind})).map_err(|fault| fault.message)
+    fn standing(api_version: &str, kind: &str) -> Result<Standing, Fault> {
+        classify(&json!({"apiVersion": api_version, "kind": kind}))
     }
 
     #[test]
@@ -245,17 +257,25 @@ mod tests {
 
     #[test]
     fn what_nobody_knows_is_named_with_the_kinds_that_are_read() {
-        let cases = [
+        let slips = [
             ("v1", "Servce", "unknown kind \"Servce\" of v1: did you mean Service? Pillion reads"),
             ("gateway.networking.k8s.io/v1", "HttpRoute", "did you mean HTTPRoute?"),
-            ("gateway.networking.k8s.io/v1", "TCPRoute", "not read by this version"),
-            ("example.com/v1", "Widget", "Pillion reads Service, EndpointSlice, Pod,"),
+            ("gateway.networking.k8s.io/v2", "HTTPRoute", "did you mean HTTPRoute?"),
+            ("pillion.dev/v1alpha1", "InboundPolcy", "did you mean InboundPolicy?"),
             ("v1beta1", "Service", "Service is read as v1, not v1beta1"),
             ("serving.knative.dev/v1", "Service", "unknown kind \"Service\" of serving"),
         ];
-        for (api_version, kind, expected) in cases {
-            let message = standing(api_version, kind).unwrap_err();
+        for (api_version, kind, expected) in slips {
+            let message = standing(api_version, kind).unwrap_err().message;
             assert!(message.contains(expected), "{message:?} must contain {expected:?}");
+        }
+        let others = [
+            ("gateway.networking.k8s.io/v1", "TCPRoute", "not read by this version"),
+            ("monitoring.coreos.com/v1", "ServiceMonitor", "Pillion reads Service, EndpointSlice,"),
+        ];
+        for (api_version, kind, expected) in others {
+            let Ok(Standing::Unread(fault)) = standing(api_version, kind) else { panic!("{kind}") };
+            assert!(fault.message.contains(expected), "{fault:?} must contain {expected:?}");
         }
     }
 

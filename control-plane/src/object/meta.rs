@@ -5,7 +5,7 @@ use model::name::Label;
 use serde_json::Value;
 
 use crate::object::kinds::Known;
-use crate::object::{Key, Object, Outcome, label, strict};
+use crate::object::{Key, Meant, Object, Outcome, label, strict};
 use crate::problem::Fault;
 
 /// The namespace of an object that names none.
@@ -16,23 +16,30 @@ const LONGEST_NAME: usize = 253;
 
 /// The key of an object, read before anything else so that every other fault can name it.
 pub(crate) fn key(value: &Value, known: Known) -> Result<Key, Vec<Fault>> {
-    let metadata = value.get("metadata");
-    let field = |name: &str| match metadata.and_then(|metadata| metadata.get(name)) {
+    let name = field(value, "name")?
+        .ok_or_else(|| vec![Fault::invalid("metadata.name", "missing: every object has a name")])?;
+    check_name(name, known).map_err(|fault| vec![fault])?;
+    let namespace =
+        if known.is_cluster_wide() { None } else { Some(namespace(field(value, "namespace")?)?) };
+    Ok(Key { kind: known.as_str(), namespace, name: name.into() })
+}
+
+/// What an object may mean whose kind cannot be told.
+pub(crate) fn meant(value: &Value) -> Meant {
+    let named = || {
+        let namespace = namespace(field(value, "namespace").ok()?).ok()?;
+        Some(Meant::Named(namespace, field(value, "name").ok()??.into()))
+    };
+    named().unwrap_or(Meant::Anything)
+}
+
+/// One text of the metadata.
+fn field<'v>(value: &'v Value, name: &str) -> Result<Option<&'v str>, Vec<Fault>> {
+    match value.get("metadata").and_then(|metadata| metadata.get(name)) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str())),
         Some(_) => Err(vec![Fault::invalid(format!("metadata.{name}"), "a text is expected")]),
-    };
-    let name = field("name")?
-        .ok_or_else(|| vec![Fault::invalid("metadata.name", "missing: every object has a name")])?;
-    check_name(name, known).map_err(|fault| vec![fault])?;
-    let namespace = if known.is_cluster_wide() {
-        None
-    } else {
-        let text = field("namespace")?.filter(|text| !text.is_empty());
-        let text = text.unwrap_or(DEFAULT_NAMESPACE);
-        Some(label(text, || "metadata.namespace".into()).map_err(|fault| vec![fault])?)
-    };
-    Ok(Key { kind: known.as_str(), namespace, name: name.into() })
+    }
 }
 
 /// Services and Namespaces are labels (they become parts of DNS names), all else subdomains.
@@ -61,7 +68,7 @@ fn is_label_of_any_length(part: &str) -> bool {
         && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
-/// The namespace that [`key`] found good, or put there.
+/// The namespace as it is written, or the default one.
 pub(crate) fn namespace(written: Option<&str>) -> Result<Label, Vec<Fault>> {
     let text = written.filter(|text| !text.is_empty()).unwrap_or(DEFAULT_NAMESPACE);
     label(text, || "metadata.namespace".into()).map_err(|fault| vec![fault])

@@ -55,10 +55,23 @@ pub enum Object {
 pub enum Parsed {
     /// A good object. The faults are warnings and notes.
     Good(Box<Entry>, Vec<Fault>),
-    /// An object that is refused for the faults; the key where it could be told.
-    Refused(Option<Key>, Vec<Fault>),
+    /// An object that is refused for the faults.
+    Refused(Meant, Vec<Fault>),
     /// An ordinary Kubernetes object that is none of the mesh's business.
     Ignored,
+}
+
+/// Which objects a document that is refused may mean: what they said last stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meant {
+    /// This one.
+    One(Key),
+    /// Any of this name: its kind cannot be told.
+    Named(Label, String),
+    /// Any: nothing can be told.
+    Anything,
+    /// None of the mesh's: it is known for something else.
+    Nothing,
 }
 
 /// An object with its key and where it was written.
@@ -89,23 +102,46 @@ impl fmt::Display for Key {
     }
 }
 
+impl Meant {
+    /// The object, where it is one.
+    pub fn key(&self) -> Option<&Key> {
+        match self {
+            Self::One(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Whether this object may be meant. What belongs to the whole cluster has no namespace.
+    pub(crate) fn covers(&self, key: &Key) -> bool {
+        match self {
+            Self::One(one) => one == key,
+            Self::Named(namespace, name) => {
+                key.name == *name && key.namespace.as_ref().is_none_or(|own| own == namespace)
+            }
+            Self::Anything => true,
+            Self::Nothing => false,
+        }
+    }
+}
+
 /// Parses one object that was written at `origin`.
 pub fn parse(value: &Value, origin: &Origin) -> Parsed {
     let known = match kinds::classify(value) {
         Ok(Standing::Read(known)) => known,
         Ok(Standing::Foreign) => return Parsed::Ignored,
-        Err(fault) => return Parsed::Refused(None, vec![fault]),
+        Ok(Standing::Unread(fault)) => return Parsed::Refused(Meant::Nothing, vec![fault]),
+        Err(fault) => return Parsed::Refused(meta::meant(value), vec![fault]),
     };
     let key = match meta::key(value, known) {
         Ok(key) => key,
-        Err(faults) => return Parsed::Refused(None, faults),
+        Err(faults) => return Parsed::Refused(Meant::Anything, faults),
     };
     match parse_known(value, known) {
         Ok((object, warnings)) => {
             let entry = Entry { key, origin: origin.clone(), object };
             Parsed::Good(Box::new(entry), warnings)
         }
-        Err(faults) => Parsed::Refused(Some(key), faults),
+        Err(faults) => Parsed::Refused(Meant::One(key), faults),
     }
 }
 

@@ -241,11 +241,11 @@ impl Directory {
 impl File {
     /// What the file says now, and of what is broken in it, what it said `before`.
     fn new(stamp: Stamp, contents: Contents, before: Option<&Self>) -> Self {
-        let Contents { entries, refused, incomplete, problems } = contents;
+        let Contents { entries, refused, problems } = contents;
         let mut entries: BTreeMap<Key, Arc<Entry>> =
             entries.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))).collect();
         for (key, entry) in before.iter().flat_map(|before| &before.entries) {
-            if (incomplete || refused.contains(key)) && !entries.contains_key(key) {
+            if refused.iter().any(|meant| meant.covers(key)) && !entries.contains_key(key) {
                 entries.insert(key.clone(), entry.clone());
             }
         }

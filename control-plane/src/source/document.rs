@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::object::{self, Entry, Key, Parsed};
+use crate::object::{self, Entry, Key, Meant, Parsed};
 use crate::problem::{Cause, Fault, Origin, Problem};
 
 /// What a file says.
@@ -16,11 +16,8 @@ use crate::problem::{Cause, Fault, Origin, Problem};
 pub(crate) struct Contents {
     /// The good objects, in order.
     pub(crate) entries: Vec<Entry>,
-    /// Objects that are there but refused: their last good state stays.
-    pub(crate) refused: Vec<Key>,
-    /// Whether there is anything of which it could not be told what it is. Then an object that
-    /// was in the file before may still be meant to be there.
-    pub(crate) incomplete: bool,
+    /// What is there but refused may mean: the last good state of that stays.
+    pub(crate) refused: Vec<Meant>,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
 }
@@ -61,7 +58,7 @@ impl Contents {
                 let line = line + error.line.saturating_sub(1);
                 let origin = Origin::of_file(Arc::clone(file), line);
                 self.problems.push(Problem::of_file(Cause::Syntax, origin, error.message));
-                self.incomplete = true;
+                self.refused.push(Meant::Anything);
             }
         }
     }
@@ -77,12 +74,9 @@ impl Contents {
     fn object(&mut self, value: &Value, origin: &Origin) {
         match object::parse(value, origin) {
             Parsed::Good(entry, warnings) => self.good(*entry, warnings),
-            Parsed::Refused(key, faults) => {
-                self.report(key.as_ref(), faults, origin);
-                match key {
-                    Some(key) => self.refused.push(key),
-                    None => self.incomplete = true,
-                }
+            Parsed::Refused(meant, faults) => {
+                self.report(meant.key(), faults, origin);
+                self.refused.push(meant);
             }
             Parsed::Ignored => {
                 tracing::debug!(%origin, kind = %value["kind"], "an object that Pillion does not read");
@@ -181,7 +175,7 @@ mod tests {
         );
         assert_eq!(problems(&contents), Vec::<String>::new());
         assert_eq!(contents.entries[1].origin.line, 7);
-        assert!(!contents.incomplete);
+        assert_eq!(contents.refused, []);
     }
 
     #[test]
@@ -189,7 +183,7 @@ mod tests {
         let text = format!("{}---\nkind: [\n---\n{}", account("a"), account("b"));
         let contents = contents(&text);
         assert_eq!(keys(&contents), ["ServiceAccount default/a", "ServiceAccount default/b"]);
-        assert!(contents.incomplete);
+        assert_eq!(contents.refused, [Meant::Anything]);
         let problem = &problems(&contents)[0];
         assert!(
             problem.starts_with("test.yaml:6: ") || problem.starts_with("test.yaml:7: "),
@@ -205,14 +199,13 @@ mod tests {
             problems(&contents),
             ["test.yaml:1: ServiceAccount default/a: zone: unknown field"]
         );
-        assert_eq!(contents.refused.len(), 1);
-        assert!(!contents.incomplete);
+        assert_eq!(contents.refused, [Meant::One(Key::sample("ServiceAccount", "default", "a"))]);
     }
 
     #[test]
     fn a_key_that_stands_twice_is_an_error() {
         let contents = contents("kind: a\nkind: b\n");
-        assert!(contents.incomplete);
+        assert_eq!(contents.refused, [Meant::Anything]);
         assert!(problems(&contents)[0].contains("duplicate"), "{:?}", problems(&contents));
     }
 

@@ -175,6 +175,31 @@ fn a_directory_that_is_gone_changes_nothing() {
 }
 
 #[test]
+fn what_is_refused_keeps_only_what_it_may_mean() {
+    let of = |api_version: &str, kind: &str, name: &str| {
+        format!("---\n{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: {name}}}}}\n")
+    };
+    let (a, b) = ("-Service default/a", "-Service default/b");
+    let cases: [(String, &[&str]); 7] = [
+        (of("gateway.networking.k8s.io/v1", "TCPRoute", "a"), &[a, b]),
+        (of("gateway.networking.k8s.io/v1", "ReferenceGrant", "a"), &[a, b]),
+        (of("monitoring.coreos.com/v1", "ServiceMonitor", "a"), &[a, b]),
+        (of("v1", "Servce", "a"), &[b]),
+        (of("v1", "Servce", "a, namespace: other"), &[a, b]),
+        (of("v1", "Service", "A"), &[]),
+        ("---\nkind: [\n".into(), &[]),
+    ];
+    for (document, gone) in cases {
+        let both = service("a", 80) + &service("b", 80) + &document;
+        let (mut scene, _) = Scene::new(&[("a.yaml", both)]);
+        scene.write("a.yaml", &document);
+        scene.touch("a.yaml", Touch::Closed);
+        assert_eq!(scene.after(600), gone, "{document}");
+        assert_eq!(scene.problems.len(), 1, "{document}: {:?}", scene.problems);
+    }
+}
+
+#[test]
 fn an_unreadable_file_keeps_what_it_said() {
     let (mut scene, _) = Scene::new(&[("a.yaml", service("a", 80))]);
     fs::write(scene.dir.path().join("a.yaml"), [0xff, 0xfe]).unwrap();

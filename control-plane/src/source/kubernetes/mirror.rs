@@ -107,7 +107,7 @@ impl OfKind {
                 }
                 (Some(key), warnings)
             }
-            Parsed::Refused(key, faults) => (key, faults),
+            Parsed::Refused(meant, faults) => (meant.key().cloned(), faults),
             Parsed::Ignored => (None, Vec::new()),
         };
         let problem = |fault: Fault| fault.of(key.clone(), read.origin.clone());

@@ -107,7 +107,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::object::Object;
+    use crate::object::{Meant, Object};
 
     fn good(value: Value, kind: Known) -> (Object, Vec<String>) {
         match read(value, kind).parsed {
@@ -150,6 +150,6 @@ mod tests {
     fn a_bad_value_is_refused_all_the_same() {
         let service =
             json!({"metadata": {"name": "a"}, "spec": {"news": 1, "ports": [{"port": 0}]}});
-        assert!(matches!(read(service, Known::Service).parsed, Parsed::Refused(Some(_), _)));
+        assert!(matches!(read(service, Known::Service).parsed, Parsed::Refused(Meant::One(_), _)));
     }
 }
