@@ -131,12 +131,15 @@ fn accepted(problems: &[&Problem]) -> Condition {
     let no_parent = |problem: &&Problem| {
         problem.cause == Cause::Unresolved && problem.field.starts_with("spec.parentRefs[")
     };
+    let lost_ports = |problem: &&Problem| {
+        problem.cause == Cause::Ignored && problem.field.starts_with("spec.parentRefs[")
+    };
     let found = |wanted: &dyn Fn(&&Problem) -> bool| say(problems, wanted);
     let (reason, message) = None
         .or_else(|| Some(("UnsupportedValue", found(&refused)?)))
         .or_else(|| Some(("Conflicted", found(&conflicted)?)))
         .or_else(|| Some(("NoMatchingParent", found(&no_parent)?)))
-        .unwrap_or_else(|| ("Accepted", String::new()));
+        .unwrap_or_else(|| ("Accepted", found(&lost_ports).unwrap_or_default()));
     Condition { kind: "Accepted", holds: reason == "Accepted", reason, message }
 }
 
@@ -191,7 +194,7 @@ mod tests {
     use super::*;
     use crate::object::tests::yaml;
     use crate::object::{self, Parsed};
-    use crate::problem::Origin;
+    use crate::problem::{Fault, Origin};
     use crate::source::Event;
     use crate::translate::{Settings, translate};
 
@@ -274,6 +277,14 @@ mod tests {
         let bad = format!("{{parentRefs: [{parent}}}, {parent}, port: 0}}]}}");
         let refused = ["Accepted=false/UnsupportedValue", "ResolvedRefs=true/ResolvedRefs"];
         assert_eq!(conditions_after(&[&good, &bad]), [refused, refused]);
+    }
+
+    #[test]
+    fn what_a_parent_lost_of_its_ports_is_said_where_it_is_accepted() {
+        let fault = Fault::new(Cause::Ignored, "spec.parentRefs[0]", "Conflicted: port 80");
+        let accepted = accepted(&[&fault.of(None, Origin::of_file("kubernetes", 0))]);
+        assert!(accepted.holds, "{accepted:?}");
+        assert_eq!(accepted.message, "spec.parentRefs[0]: Conflicted: port 80");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use model::service::Protocol;
 
 use super::tests::{pod, translated};
 use super::*;
+use crate::problem::Cause;
 use crate::registry::tests::lease;
 
 const API: &str = "{apiVersion: v1, kind: Service, metadata: {name: api, namespace: shop}, \
@@ -29,12 +30,13 @@ fn ports(translation: &Translation) -> Vec<Vec<u16>> {
 
 #[test]
 fn a_grpcroute_takes_the_place_of_an_httproute_at_its_ports() {
-    let cases: [(&str, &str, &[&[u16]], bool); 5] = [
-        (", port: 80", ", port: 81", &[&[80], &[81]], false),
-        (", port: 80", ", port: 80", &[&[80]], true),
-        (", port: 80", "", &[&[80], &[81]], true),
-        ("", ", port: 81", &[&[]], true),
-        ("", "", &[&[]], true),
+    let cases = [
+        (", port: 80", ", port: 81", vec![vec![80], vec![81]], None),
+        (", port: 80", ", port: 80", vec![vec![80]], Some(Cause::Conflicted)),
+        // It is in force at the port that is left.
+        (", port: 80", "", vec![vec![80], vec![81]], Some(Cause::Ignored)),
+        ("", ", port: 81", vec![vec![]], Some(Cause::Conflicted)),
+        ("", "", vec![vec![]], Some(Cause::Conflicted)),
     ];
     for (grpc, http, expected, lost) in cases {
         let old = ", creationTimestamp: '2020-01-01T00:00:00Z'";
@@ -42,10 +44,11 @@ fn a_grpcroute_takes_the_place_of_an_httproute_at_its_ports() {
             .replace("namespace: shop},", &format!("namespace: shop{old}}},"));
         let translation = translated(&[API, &http_route, &route("GRPCRoute", "shop", grpc)], &[]);
         assert_eq!(ports(&translation), expected, "{grpc:?} {http:?}");
-        let conflicts: Vec<String> = translation.problems.iter().map(|p| p.to_string()).collect();
-        assert_eq!(conflicts.len(), usize::from(lost), "{conflicts:?}");
-        if lost {
-            assert!(conflicts[0].contains("HTTPRoute shop/r: spec.parentRefs[0]: Conflicted"));
+        let causes: Vec<Cause> = translation.problems.iter().map(|p| p.cause).collect();
+        assert_eq!(causes, Vec::from_iter(lost), "{grpc:?} {http:?}");
+        for conflict in translation.problems.iter().map(ToString::to_string) {
+            let expected = "HTTPRoute shop/r: spec.parentRefs[0]: Conflicted";
+            assert!(conflict.contains(expected), "{conflict}");
         }
     }
 }

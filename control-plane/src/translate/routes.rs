@@ -83,18 +83,18 @@ impl<'w> Taken<'w> {
             return Some(ports);
         }
         for parent in route.parents.iter().filter(|parent| parent.service == *service) {
-            let loses = match parent_port(parent, services) {
-                Ok(Some(port)) => all || lost.contains(&port),
-                Ok(None) => true,
-                Err(_) => false,
+            // A parent is accepted if any part of it is (Gateway API, ParentReference.sectionName).
+            let cause = match parent_port(parent, services) {
+                Ok(None) if !left.is_empty() => Cause::Ignored,
+                Ok(Some(port)) if !all && !lost.contains(&port) => continue,
+                Ok(_) => Cause::Conflicted,
+                Err(_) => continue,
             };
-            if loses {
-                let message = format!(
-                    "Conflicted: a GRPCRoute is attached to Service {service} too, and takes the \
-                     ports {lost:?}: there the HTTPRoute has no effect"
-                );
-                faults.push(Fault::new(Cause::Conflicted, &parent.field, message));
-            }
+            let message = format!(
+                "Conflicted: a GRPCRoute is attached to Service {service} too, and takes the \
+                 ports {lost:?}: there the HTTPRoute has no effect"
+            );
+            faults.push(Fault::new(cause, &parent.field, message));
         }
         (!left.is_empty()).then_some(left)
     }
