@@ -253,6 +253,8 @@ mod tests {
         let two = conditions(&two);
         assert_eq!(two[0], good);
         assert_eq!(two[1][0], "Accepted=false/NoMatchingParent");
+        let nowhere = conditions("{parentRefs: [{group: '', kind: Service, name: gone}]}");
+        assert_eq!(nowhere, [["Accepted=false/NoMatchingParent", good[1]]]);
         let gone = "rules: [{backendRefs: [{name: gone, port: 80}]}]";
         let gone = conditions(&format!("{{parentRefs: [{parent}}}], {gone}}}"));
         assert_eq!(gone, [["Accepted=true/Accepted", "ResolvedRefs=false/BackendNotFound"]]);

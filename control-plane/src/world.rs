@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::name::Label;
+use model::name::{Label, ServiceName};
 
 use crate::object::inbound_policy::Policy;
 use crate::object::pod::Pod;
@@ -46,6 +46,16 @@ impl World {
             Object::Service(service) => Some(service),
             _ => None,
         })
+    }
+
+    /// One Service.
+    pub fn service(&self, name: &ServiceName) -> Option<&Service> {
+        let namespace = Some(name.namespace.clone());
+        let kind = Known::Service.as_str();
+        match &self.objects.get(&Key { kind, namespace, name: name.name.to_string() })?.object {
+            Object::Service(service) => Some(service),
+            _ => None,
+        }
     }
 
     /// The EndpointSlices.

@@ -12,6 +12,7 @@ use crate::object::age::Age;
 use crate::object::route::{
     Action as WrittenAction, BackendRef, Kind, Parent, Reference, Route as Written,
 };
+use crate::object::service::Addresses;
 use crate::problem::{Cause, Fault, Origin, Problem};
 use crate::world::World;
 
@@ -30,6 +31,8 @@ pub(super) fn translate(
     let mut problems = Vec::new();
     for (key, origin, route) in routes {
         let mut faults = Vec::new();
+        let parents = route.parents.iter();
+        faults.extend(parents.filter_map(|parent| no_frontend(parent, world, services)));
         let rules = resolve_rules(route, services, &mut faults);
         for (service, ports) in attachments(route, services, &mut faults) {
             let Some(ports) = taken.give(route, service, ports, services, &mut faults) else {
@@ -133,14 +136,31 @@ pub(super) fn attachments<'r>(
                 let ports = attached.entry(&parent.service).or_insert_with(|| Some(Vec::new()));
                 ports.iter_mut().for_each(|ports| ports.push(port));
             }
-            Err(fault) => faults.push(fault),
+            Err(fault) if services.contains_key(&parent.service) => faults.push(fault),
+            Err(_) => {} // of a Service that is not there, only that is said
         }
     }
     attached.into_iter().map(|(service, ports)| (service, ports.unwrap_or_default())).collect()
 }
 
-/// The one port that a parent reference is for; `None` for all. A Service that is not there yet
-/// is no fault: it may come by registration.
+/// What is wrong with a parent that no connection leads to, for it has no address of its own
+/// (GEP-1294). The route is attached all the same: a Service may come later, also by registration.
+fn no_frontend(parent: &Parent, world: &World, services: &Services) -> Option<Fault> {
+    let service = &parent.service;
+    let message = match world.service(service).map(|object| &object.addresses) {
+        Some(Addresses::External) => {
+            format!("Service {service} is an ExternalName: no connection leads to it")
+        }
+        Some(Addresses::Headless) => {
+            format!("Service {service} is headless: connections to its pods pass by all routes")
+        }
+        None if !services.contains_key(service) => format!("there is no Service {service}"),
+        _ => return None,
+    };
+    Some(Fault::new(Cause::Unresolved, format!("{}.name", parent.field), message))
+}
+
+/// The one port that a parent reference is for; `None` for all.
 fn parent_port(parent: &Parent, services: &Services) -> Result<Option<u16>, Fault> {
     let unresolved = |field: &str, message: String| {
         Err(Fault::new(Cause::Unresolved, format!("{}.{field}", parent.field), message))

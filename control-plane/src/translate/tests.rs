@@ -251,6 +251,33 @@ fn parents_choose_ports_by_number_and_by_name() {
     }
 }
 
+#[test]
+fn a_parent_that_no_connection_leads_to_is_told_of_and_attached_to() {
+    let headless = API.replace("spec: {", "spec: {clusterIP: None, ");
+    let external = API.replace("spec: {", "spec: {type: ExternalName, externalName: a.b, ");
+    let registered = [lease("shop/api", "127.0.1.1", 80)];
+    let cases: [(&[&str], &[Lease], Option<&str>); 5] = [
+        (&[], &[], Some("there is no Service shop/api")),
+        (&[&external], &[], Some("Service shop/api is an ExternalName")),
+        (&[&headless], &registered, Some("Service shop/api is headless")),
+        (&[], &registered, None),
+        (&[API], &[], None),
+    ];
+    for (objects, leases, expected) in cases {
+        let route = route("shop", "a", "", "");
+        let objects: Vec<&str> = objects.iter().copied().chain([route.as_str()]).collect();
+        let translation = translated(&objects, leases);
+        assert_eq!(translation.routes.len(), 1, "{expected:?}");
+        let told: Vec<String> = translation.problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), usize::from(expected.is_some()), "{told:?}");
+        let named = |expected| told[0].contains(&format!("spec.parentRefs[0].name: {expected}"));
+        assert!(expected.is_none_or(named), "{told:?}");
+    }
+    let by_name = route("shop", "a", "", "").replace("shop}]", "shop, sectionName: http}]");
+    let told = translated(&[&by_name], &[]).problems;
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
 /// The owner of an address, as `service NAME` or `workload NAME[named ports]@mesh-port`.
 fn owner(translation: &Translation, address: &str) -> Option<String> {
     Some(match translation.owners.get(&address.parse().unwrap())? {
