@@ -96,8 +96,8 @@ impl Publication {
         self.services.get(name)
     }
 
-    /// The routes of a Service as a client of this namespace sees them: consumer routes of its
-    /// own namespace in place of the producer's (GEP-1294).
+    /// The routes of a Service as a client of this namespace sees them: the consumer routes of its
+    /// own namespace, where there are any, else the producer's (GEP-1294).
     pub fn routes(&self, name: &ServiceName, client: &Label) -> Option<&Arc<Published>> {
         let scoped = self.routes.get(name)?;
         scoped.consumers.get(client).or(scoped.producer.as_ref())

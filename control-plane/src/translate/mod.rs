@@ -56,7 +56,8 @@ pub struct Translation {
 pub struct ScopedRoutes {
     /// Of the Service's own namespace: for all clients.
     pub producer: Option<ServiceRoutes>,
-    /// Of other namespaces: for the clients there, in place of the producer's.
+    /// Of other namespaces: for the clients there, in place of the producer's at the ports they name;
+    /// at the others with those.
     pub consumers: BTreeMap<Label, ServiceRoutes>,
 }
 

@@ -48,6 +48,9 @@ pub(super) fn translate(
         }
         problems.extend(faults.into_iter().map(|f| f.of(Some(key.clone()), origin.clone())));
     }
+    for (service, scoped) in &mut attached {
+        scoped.complete(&all_ports(service, services));
+    }
     (attached, problems)
 }
 
@@ -57,7 +60,7 @@ fn precedence(route: &Written) -> (bool, Age, &Label, &str) {
 }
 
 /// The ports that GRPCRoutes have taken, by the Service and the namespace of the routes; no ports
-/// are all. Routes of different namespaces never meet: a client sees those of one (GEP-1294).
+/// are all. Routes of different namespaces never meet: at a port a client sees those of one (GEP-1294).
 #[derive(Default)]
 struct Taken<'w>(BTreeMap<(&'w ServiceName, &'w Label), Vec<Vec<u16>>>);
 
@@ -117,6 +120,22 @@ impl ScopedRoutes {
             self.consumers.entry(route.namespace.clone()).or_insert_with(empty)
         };
         of_scope.routes.push(route);
+    }
+
+    /// Consumer routes replace the producer's at the ports that they name: at the others of `all` the
+    /// clients of their namespace see the producer's too.
+    fn complete(&mut self, all: &[u16]) {
+        let Some(producer) = &self.producer else { return };
+        for consumer in self.consumers.values_mut() {
+            let named = |port: &u16| consumer.routes.iter().any(|route| route.is_for(*port));
+            let left = |route: &Route| {
+                let ports = all.iter().copied().filter(|port| route.is_for(*port) && !named(port));
+                let ports: Vec<u16> = ports.collect();
+                (!ports.is_empty()).then(|| Route { ports, ..route.clone() })
+            };
+            let left: Vec<Route> = producer.routes.iter().filter_map(left).collect();
+            consumer.routes.extend(left);
+        }
     }
 }
 

@@ -207,6 +207,29 @@ fn producer_and_consumer_routes_are_apart_and_in_order() {
 }
 
 #[test]
+fn consumer_routes_leave_the_producers_at_the_ports_that_they_do_not_name() {
+    let api = API.replace("}]}}", "}, {name: b, port: 81}, {name: c, port: 82}]}}");
+    let at = |namespace: &str, name: &str, port: &str| {
+        route(namespace, name, "", "").replace("shop}]", &format!("shop{port}}}]"))
+    };
+    let cases: [(&str, &[&str]); 3] = [
+        (", port: 80", &["web [80]", "all [81, 82]", "one [81]"]),
+        (", port: 81", &["web [81]", "all [80, 82]"]),
+        ("", &["web []"]),
+    ];
+    for (port, expected) in cases {
+        let routes =
+            [at("shop", "all", ""), at("shop", "one", ", port: 81"), at("web", "web", port)];
+        let translation = translated(&[&api, &routes[0], &routes[1], &routes[2]], &[]);
+        let api = &translation.routes[&"shop/api".parse::<ServiceName>().unwrap()];
+        let web = &api.consumers[&"web".parse::<Label>().unwrap()].routes;
+        let seen: Vec<String> = web.iter().map(|r| format!("{} {:?}", r.name, r.ports)).collect();
+        assert_eq!(seen, expected, "{port:?}");
+        assert_eq!(names(api.producer.as_ref()), ["all", "one"], "as they were");
+    }
+}
+
+#[test]
 fn backends_are_resolved_or_say_why_not() {
     let backends = "{name: api, port: 80}, {name: api, port: 81}, {name: gone, port: 80}, \
                     {name: gone, port: 80, weight: 0}";

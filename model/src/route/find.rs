@@ -41,8 +41,7 @@ impl Router {
     /// Compiles the routes that apply to `port`; `None` where there are none, so that the
     /// Service's own endpoints serve the port (GEP-1294, "Route presence").
     pub fn new(routes: &ServiceRoutes, port: u16) -> Option<Self> {
-        let applies = |route: &&Route| route.ports.is_empty() || route.ports.contains(&port);
-        let mut applicable = routes.routes.iter().filter(applies).peekable();
+        let mut applicable = routes.routes.iter().filter(|route| route.is_for(port)).peekable();
         applicable.peek()?;
         let mut candidates: Vec<_> = applicable.flat_map(candidates).collect();
         // Stable: equals stay in the order of routes, rules and matches as given.

@@ -40,6 +40,13 @@ pub struct Route {
     pub rules: Vec<Rule>,
 }
 
+impl Route {
+    /// Whether it applies to a port of the Service.
+    pub fn is_for(&self, port: u16) -> bool {
+        self.ports.is_empty() || self.ports.contains(&port)
+    }
+}
+
 /// One rule: any of the matches, and what is done then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rule {
