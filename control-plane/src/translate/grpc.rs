@@ -13,7 +13,8 @@ use crate::world::World;
 /// Notes HTTP/2 at the ports that GRPCRoutes name, as parent or as backend. Only of their own
 /// namespace: nobody can change what a Service of another namespace speaks to all its clients.
 pub(super) fn note_ports(world: &World, services: &mut BTreeMap<ServiceName, Service>) {
-    for (_, _, route) in world.routes().filter(|(_, _, route)| route.kind == Kind::Grpc) {
+    let counts = |route: &Route| route.kind == Kind::Grpc && !route.left_out;
+    for (_, _, route) in world.routes().filter(|(_, _, route)| counts(route)) {
         let attached: Vec<(ServiceName, Vec<u16>)> = attachments(route, services, &mut Vec::new())
             .into_iter()
             .map(|(service, ports)| (service.clone(), ports))

@@ -73,6 +73,26 @@ fn routes_of_different_namespaces_do_not_meet() {
 }
 
 #[test]
+fn a_route_of_which_no_rule_can_be_served_is_as_if_it_were_not_there() {
+    let grpc = route("GRPCRoute", "shop", "");
+    let with = |text: &str| grpc.replace("rules: [{", &format!("rules: [{{{text}, "));
+    let none = "matches: [{headers: [{type: RegularExpression, name: a, value: b}]}]";
+    let unserved = with(none);
+    let translation = translated(&[API, &unserved, &route("HTTPRoute", "shop", "")], &[]);
+    assert_eq!(ports(&translation), [Vec::<u16>::new()], "the HTTPRoute has its ports");
+    assert!(translation.problems.is_empty(), "{:?}", translation.problems);
+    let translation = translated(&[API, &unserved], &[]);
+    assert!(translation.routes.is_empty(), "{:?}", translation.routes);
+    let service = &translation.services[&"shop/api".parse::<ServiceName>().unwrap()];
+    assert_eq!(service.ports[0].protocol, Protocol::Detect);
+    let without_rules = grpc.split_once("rules: ").unwrap().0.to_owned() + "rules: []}}";
+    let with_one = with(&format!("name: a}}, {{{none}"));
+    for attached in [with("filters: [{type: RequestMirror}]"), with_one, without_rules] {
+        assert_eq!(translated(&[API, &attached], &[]).routes.len(), 1, "{attached}");
+    }
+}
+
+#[test]
 fn a_port_of_a_grpcroute_speaks_http2_where_nobody_says_otherwise() {
     let protocols = |objects: &[&str]| {
         let translation = translated(objects, &[]);

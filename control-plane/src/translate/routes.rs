@@ -23,7 +23,8 @@ pub(super) fn translate(
     world: &World,
     services: &Services,
 ) -> (BTreeMap<ServiceName, ScopedRoutes>, Vec<Problem>) {
-    let mut routes: Vec<(&Key, &Origin, &Written)> = world.routes().collect();
+    let in_force = world.routes().filter(|(_, _, route)| !route.left_out);
+    let mut routes: Vec<(&Key, &Origin, &Written)> = in_force.collect();
     // Between routes, the older one comes first, then the one first by namespace and name.
     routes.sort_by_key(|(_, _, route)| precedence(route));
     let mut attached: BTreeMap<ServiceName, ScopedRoutes> = BTreeMap::new();

@@ -38,8 +38,10 @@ pub struct Route {
     pub age: Age,
     /// The Services that it is attached to.
     pub parents: Vec<Parent>,
-    /// Its rules.
+    /// Its rules, without those that cannot be served.
     pub rules: Vec<Rule>,
+    /// Whether it has rules, and none of them can be served: then traffic flows as without it.
+    pub left_out: bool,
 }
 
 /// The kinds of routes.
@@ -132,13 +134,14 @@ fn parse<M: DeserializeOwned>(
         let at = format!("spec.rules[{index}]");
         rule::parse(rule, parse_match, &namespace, &at, &mut report)
     };
-    let rules = written.iter().enumerate().filter_map(parse).collect();
+    let rules: Vec<Rule> = written.iter().enumerate().filter_map(parse).collect();
     let route = Route {
         kind,
         namespace,
         name: document.metadata.name.unwrap_or_default(),
         age: Age::of(document.metadata.creation_timestamp),
         parents,
+        left_out: rules.is_empty() && !written.is_empty(),
         rules,
     };
     report.outcome(route)
