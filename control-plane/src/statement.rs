@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::object::route::{Action, Parent, Route};
+use crate::object::route::{Action, Parent, Route, Rule};
 use crate::object::{Key, Known};
 use crate::problem::{Cause, Instance, Problem, Severity};
 use crate::world::World;
@@ -111,16 +111,17 @@ fn of_parent(route: &Route, parent: &Parent, problems: &[&Problem]) -> Vec<Condi
     };
     let problems: Vec<&Problem> = problems.iter().copied().filter(ours).collect();
     let (mut accepted, resolved) = (accepted(&problems), resolved(&problems));
-    let Some(message) = dropped(&problems).filter(|_| accepted.holds) else {
+    let Some(message) = say(&problems, of_rules).filter(|_| accepted.holds) else {
         return vec![accepted, resolved];
     };
+    let served = |rule: &&Rule| matches!(rule.action, Action::Forward(_));
+    let served: Vec<&Rule> = route.rules.iter().filter(served).collect();
     let reason = "UnsupportedValue";
-    if !route.rules.iter().any(|rule| matches!(rule.action, Action::Forward(_))) {
+    if served.is_empty() {
         accepted = Condition { holds: false, reason, message, ..accepted };
         return vec![accepted, resolved];
     }
-    // The beginning is the standard's (Gateway API, RouteConditionPartiallyInvalid).
-    let message = format!("Dropped Rule: {message}");
+    let message = in_part(&problems, &served);
     let partial = Condition { kind: "PartiallyInvalid", holds: true, reason, message };
     vec![accepted, resolved, partial]
 }
@@ -163,11 +164,18 @@ fn resolved(problems: &[&Problem]) -> Condition {
     }
 }
 
-/// What of a route's rules is not in force.
-fn dropped(problems: &[&Problem]) -> Option<String> {
-    say(problems, |problem| {
-        problem.cause == Cause::Unsupported && problem.field.starts_with("spec.rules")
-    })
+/// What of a route's rules is not in force, where these are served. How to begin of those that are
+/// not is the standard's (Gateway API, RouteConditionPartiallyInvalid).
+fn in_part(problems: &[&Problem], served: &[&Rule]) -> String {
+    let is_served = |p: &&Problem| served.iter().any(|rule| p.field.starts_with(&rule.field));
+    let dropped = say(problems, |problem| of_rules(problem) && !is_served(problem));
+    let dropped = dropped.map(|message| format!("Dropped Rule: {message}"));
+    let parts = say(problems, |problem| of_rules(problem) && is_served(problem));
+    fit(Vec::from_iter(dropped.into_iter().chain(parts)).join("; "))
+}
+
+fn of_rules(problem: &&Problem) -> bool {
+    problem.cause == Cause::Unsupported && problem.field.starts_with("spec.rules")
 }
 
 /// The problems of this sort as one message; `None` when there are none.
@@ -175,11 +183,15 @@ fn say(problems: &[&Problem], wanted: impl Fn(&&Problem) -> bool) -> Option<Stri
     let texts = problems.iter().filter(|problem| wanted(problem));
     let texts: Vec<String> =
         texts.map(|problem| format!("{}: {}", problem.field, problem.message)).collect();
-    let mut message = texts.join("; ");
+    (!texts.is_empty()).then(|| fit(texts.join("; ")))
+}
+
+/// As much of a message as a condition has room for.
+fn fit(mut message: String) -> String {
     if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
         message.truncate(end);
     }
-    (!texts.is_empty()).then_some(message)
+    message
 }
 
 /// The kind whose API an object's status is written through.
@@ -208,6 +220,11 @@ mod tests {
 
     /// The same when the route was edited to each of them in turn, and only the last is not good.
     fn conditions_after(specs: &[&str]) -> Vec<Vec<String>> {
+        let show = |c: &Condition| format!("{}={}/{}", c.kind, c.holds, c.reason);
+        said_after(specs).iter().map(|list| list.iter().map(show).collect()).collect()
+    }
+
+    fn said_after(specs: &[&str]) -> Vec<Vec<Condition>> {
         let (mut world, mut problems) = (World::default(), Vec::new());
         let routes = specs.iter().map(|spec| {
             format!(
@@ -238,8 +255,7 @@ mod tests {
         let statements = all(&world, &problems);
         assert_eq!(statements[0].instance.generation, i64::try_from(specs.len()).unwrap());
         let Said::OfParents(parents) = &statements[0].said else { panic!("{statements:?}") };
-        let show = |c: &Condition| format!("{}={}/{}", c.kind, c.holds, c.reason);
-        parents.iter().map(|(_, list)| list.iter().map(show).collect()).collect()
+        parents.iter().map(|(_, list)| list.clone()).collect()
     }
 
     #[test]
@@ -270,6 +286,30 @@ mod tests {
         let both =
             format!("{{parentRefs: [{parent}}}, {parent}, port: 81}}], rules: [{filter}, {{}}]}}");
         assert_eq!(conditions(&both)[1], ["Accepted=false/NoMatchingParent", good[1]]);
+    }
+
+    #[test]
+    fn only_of_rules_that_are_dropped_it_is_said() {
+        let regex = "{headers: [{type: RegularExpression, name: a, value: b}]}";
+        let cases = [
+            (format!("{{matches: [{regex}]}}, {{}}"), "Dropped Rule: spec.rules[0]", 1),
+            ("{}, {filters: [{type: URLRewrite}]}".into(), "Dropped Rule: spec.rules[1]", 1),
+            (format!("{{matches: [{regex}, {{}}]}}"), "spec.rules[0].matches[0]", 1),
+            ("{sessionPersistence: {}}".into(), "spec.rules[0].sessionPersistence", 1),
+            (
+                format!("{{sessionPersistence: {{}}}}, {{matches: [{regex}]}}"),
+                "Dropped Rule: spec.rules[1]",
+                2,
+            ),
+        ];
+        for (rules, begins, parts) in cases {
+            let parents = "parentRefs: [{group: '', kind: Service, name: api}]";
+            let said = said_after(&[&format!("{{{parents}, rules: [{rules}]}}")]);
+            let partial = &said[0][2];
+            assert_eq!(partial.kind, "PartiallyInvalid", "{rules}");
+            assert!(partial.message.starts_with(begins), "{rules}: {partial:?}");
+            assert_eq!(partial.message.split("; ").count(), parts, "{rules}: {partial:?}");
+        }
     }
 
     #[test]

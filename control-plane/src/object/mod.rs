@@ -126,6 +126,11 @@ impl Meant {
 
 /// Parses one object that was written at `origin`.
 pub fn parse(value: &Value, origin: &Origin) -> Parsed {
+    parse_without(value, origin, &[])
+}
+
+/// The same of an object that these fields, unknown here, have been taken out of.
+pub(crate) fn parse_without(value: &Value, origin: &Origin, unread: &[String]) -> Parsed {
     let known = match kinds::classify(value) {
         Ok(Standing::Read(known)) => known,
         Ok(Standing::Foreign) => return Parsed::Ignored,
@@ -136,7 +141,7 @@ pub fn parse(value: &Value, origin: &Origin) -> Parsed {
         Ok(key) => key,
         Err(faults) => return Parsed::Refused(Meant::Anything, faults),
     };
-    match parse_known(value, known) {
+    match parse_known(value, known, unread) {
         Ok((object, warnings)) => {
             let entry = Entry { key, origin: origin.clone(), object };
             Parsed::Good(Box::new(entry), warnings)
@@ -148,7 +153,7 @@ pub fn parse(value: &Value, origin: &Origin) -> Parsed {
 /// A good object with its warnings, or the faults that it is refused for.
 type Outcome<T> = Result<(T, Vec<Fault>), Vec<Fault>>;
 
-fn parse_known(value: &Value, known: Known) -> Outcome<Object> {
+fn parse_known(value: &Value, known: Known, unread: &[String]) -> Outcome<Object> {
     fn as_object<T>(outcome: Outcome<T>, wrap: fn(T) -> Object) -> Outcome<Object> {
         outcome.map(|(object, warnings)| (wrap(object), warnings))
     }
@@ -156,8 +161,8 @@ fn parse_known(value: &Value, known: Known) -> Outcome<Object> {
         Known::Service => as_object(service::parse(value), Object::Service),
         Known::EndpointSlice => as_object(slice::parse(value), Object::Slice),
         Known::Pod => as_object(pod::parse(value), Object::Pod),
-        Known::HttpRoute => as_object(route::parse_http(value), Object::Route),
-        Known::GrpcRoute => as_object(route::parse_grpc(value), Object::Route),
+        Known::HttpRoute => as_object(route::parse_http(value, unread), Object::Route),
+        Known::GrpcRoute => as_object(route::parse_grpc(value, unread), Object::Route),
         Known::InboundPolicy => as_object(inbound_policy::parse(value), Object::Policy),
         Known::Namespace | Known::ServiceAccount => meta::check_plain(value, known),
     }

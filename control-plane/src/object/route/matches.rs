@@ -36,7 +36,10 @@ pub(super) fn parse<M>(
         let message = format!("{} matches; at most {MOST_MATCHES} are allowed", written.len());
         report.refuse(Fault::invalid(format!("{at}.matches"), message));
     }
-    let one = |(index, one)| parse_match(one, &format!("{at}.matches[{index}]"), report);
+    let one = |(index, one)| {
+        let at = format!("{at}.matches[{index}]");
+        parse_match(one, &at, report).filter(|_| !report.lacks_part_of(&at))
+    };
     written.iter().enumerate().filter_map(one).collect()
 }
 

@@ -58,6 +58,8 @@ pub enum Kind {
 pub struct Rule {
     /// Its name.
     pub name: Option<String>,
+    /// The path of its field, for what is said of it.
+    pub field: String,
     /// Its matches, never empty.
     pub matches: Vec<Match>,
     /// What it does.
@@ -104,24 +106,25 @@ pub enum Reference {
     Invalid(String),
 }
 
-/// Parses an HTTPRoute.
-pub(crate) fn parse_http(value: &Value) -> Outcome<Route> {
-    parse(value, Kind::Http, matches::parse_http)
+/// Parses an HTTPRoute that the fields `unread` have been taken out of.
+pub(crate) fn parse_http(value: &Value, unread: &[String]) -> Outcome<Route> {
+    parse(value, unread, Kind::Http, matches::parse_http)
 }
 
-/// Parses a GRPCRoute.
-pub(crate) fn parse_grpc(value: &Value) -> Outcome<Route> {
-    parse(value, Kind::Grpc, methods::parse_grpc)
+/// The same of a GRPCRoute.
+pub(crate) fn parse_grpc(value: &Value, unread: &[String]) -> Outcome<Route> {
+    parse(value, unread, Kind::Grpc, methods::parse_grpc)
 }
 
 fn parse<M: DeserializeOwned>(
     value: &Value,
+    unread: &[String],
     kind: Kind,
     parse_match: ParseMatch<M>,
 ) -> Outcome<Route> {
     let document: Document<M> = strict::read(value, "")?;
     let namespace = meta::namespace(document.metadata.namespace.as_deref())?;
-    let mut report = Report::default();
+    let mut report = Report { unread: unread.to_vec(), ..Report::default() };
     let parents = parents::parse(&document.spec.parent_refs, &namespace, &mut report);
     if !document.spec.hostnames.is_empty() {
         let message = "ignored: a route of a Service is found by the Service's address";
@@ -150,6 +153,8 @@ fn parse<M: DeserializeOwned>(
 /// What is found on the way through a route: faults that refuse it, and warnings.
 #[derive(Debug, Default)]
 struct Report {
+    /// The paths of fields that have been taken out.
+    unread: Vec<String>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
 }
@@ -161,6 +166,12 @@ impl Report {
 
     fn warn(&mut self, fault: Fault) {
         self.warnings.push(fault);
+    }
+
+    /// Whether a part of what is at this path has been taken out.
+    fn lacks_part_of(&self, at: &str) -> bool {
+        let within = |field: &String| field.strip_prefix(at).is_some_and(|f| f.starts_with('.'));
+        self.unread.iter().any(within)
     }
 
     /// The value of a result; its fault refuses the route.

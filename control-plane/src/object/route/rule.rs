@@ -47,7 +47,8 @@ pub(super) fn parse<M>(
     if matches.is_empty() {
         return None;
     }
-    Some(Rule { name: written.name.clone(), matches, action, timeouts, retry })
+    let (name, field) = (written.name.clone(), at.to_owned());
+    Some(Rule { name, field, matches, action, timeouts, retry })
 }
 
 /// A filter MUST NOT be skipped (HTTPRouteRule.filters): a rule with one that is not served is

@@ -38,13 +38,14 @@ pub(super) fn id(value: &Value) -> Id {
 }
 
 /// Reads an object of this kind. A field that is unknown here is no reason to refuse it: the
-/// server, which checked it, may be newer. It is left out.
+/// server, which checked it, may be newer. It is left out, with the match of a route that it stands
+/// in: without it that would match more than is meant.
 pub(super) fn read(mut value: Value, kind: Known) -> Read {
     let (id, origin) = (id(&value), origin_of(&value));
     complete(&mut value, kind);
     let mut unread = Vec::new();
     loop {
-        let parsed = object::parse(&value, &origin);
+        let parsed = object::parse_without(&value, &origin, &unread);
         let Parsed::Refused(_, faults) = &parsed else {
             return Read { id, origin, parsed: with(parsed, unread, kind) };
         };
@@ -76,8 +77,12 @@ fn complete(value: &mut Value, kind: Known) {
 fn with(parsed: Parsed, unread: Vec<String>, kind: Known) -> Parsed {
     match parsed {
         Parsed::Good(entry, mut warnings) if kind.is_optional() => {
-            let message = "this version of Pillion does not read it";
-            let fault = |field| Fault::new(Cause::Unsupported, field, message);
+            let fault = |field: String| {
+                let is_of_match = field.contains("].matches[");
+                let so = if is_of_match { ": the match it stands in is left out" } else { "" };
+                let message = format!("this version of Pillion does not read it{so}");
+                Fault::new(Cause::Unsupported, field, message)
+            };
             warnings.extend(unread.into_iter().map(fault));
             Parsed::Good(entry, warnings)
         }
@@ -137,6 +142,26 @@ mod tests {
                      "rules": [{"news": 1, "backendRefs": [{"name": "a", "port": 80}]}]}});
         let (_, warnings) = good(route, Known::HttpRoute);
         assert_eq!(warnings, ["spec.rules[0].news"]);
+    }
+
+    #[test]
+    fn a_match_that_is_not_read_in_full_is_left_out_with_its_rule_if_that_has_no_other() {
+        let matches = |matches: Value| json!({"matches": matches});
+        let rules = [
+            matches(json!([{"news": 1}, {"method": "GET"}])),
+            matches(json!([{"path": {"value": "/a", "news": 1}}])),
+            matches(json!([{"headers": [{"name": "a", "value": "b", "news": 1}]}, {"news": 1}])),
+            matches(json!([{}])),
+        ];
+        let route = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": "r", "namespace": "shop"},
+            "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "a"}],
+                     "rules": rules}});
+        let (object, warnings) = good(route, Known::HttpRoute);
+        let Object::Route(route) = object else { panic!("{object:?}") };
+        let left = route.rules.iter().map(|rule| (rule.field.as_str(), rule.matches.len()));
+        assert_eq!(Vec::from_iter(left), [("spec.rules[0]", 1), ("spec.rules[3]", 1)]);
+        assert_eq!(warnings.len(), 4, "{warnings:?}");
     }
 
     #[test]
