@@ -154,7 +154,10 @@ pub(super) fn attachments<'r>(
             }
             Ok(Some(port)) => {
                 let ports = attached.entry(&parent.service).or_insert_with(|| Some(Vec::new()));
-                ports.iter_mut().for_each(|ports| ports.push(port));
+                // The same parent may be written in two ways.
+                if let Some(ports) = ports.as_mut().filter(|ports| !ports.contains(&port)) {
+                    ports.push(port);
+                }
             }
             Err(fault) if services.contains_key(&parent.service) => faults.push(fault),
             Err(_) => {} // of a Service that is not there, only that is said

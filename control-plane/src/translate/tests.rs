@@ -259,6 +259,7 @@ fn parents_choose_ports_by_number_and_by_name() {
         (", port: 80", Some(vec![80])),
         (", sectionName: http", Some(vec![80])),
         (", sectionName: http, port: 80", Some(vec![80])),
+        (", port: 80}, {group: '', kind: Service, name: api, port: 80", Some(vec![80])),
         (", sectionName: http, port: 81", None),
         (", sectionName: grpc", None),
         (", port: 82", None),

@@ -32,14 +32,11 @@ pub(super) fn parse(written: &[ParentRef], own: &Label, report: &mut Report) -> 
             report.warn(no_service(one, field));
             continue;
         }
-        let parsed = parse_service(one, own, field);
-        if let Some(parent) = report.accept(parsed) {
-            if parents.iter().any(|p| p.same_place(&parent)) {
-                let message = "the same parent, port and sectionName stand there twice";
-                report.refuse(Fault::invalid(&parent.field, message));
-            }
-            parents.push(parent);
+        if written[..index].iter().any(|before| before.is_same(one)) {
+            let message = "the same parent, port and sectionName stand there twice";
+            report.refuse(Fault::invalid(&field, message));
         }
+        parents.extend(report.accept(parse_service(one, own, field)));
     }
     if written.is_empty() {
         let message = "missing: a route without parent has no effect";
@@ -48,9 +45,21 @@ pub(super) fn parse(written: &[ParentRef], own: &Label, report: &mut Report) -> 
     parents
 }
 
-impl Parent {
-    fn same_place(&self, other: &Self) -> bool {
-        (&self.service, self.port, &self.section) == (&other.service, other.port, &other.section)
+impl ParentRef {
+    /// As they are written (CRD, CEL): an API server does not know that one without a namespace is
+    /// for the route's own.
+    fn is_same(&self, other: &Self) -> bool {
+        self.parent() == other.parent()
+            && (self.port, self.section()) == (other.port, other.section())
+    }
+
+    fn parent(&self) -> [Option<&str>; 4] {
+        let namespace = self.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        [self.group.as_deref(), self.kind.as_deref(), namespace, Some(&self.name)]
+    }
+
+    fn section(&self) -> Option<&str> {
+        self.section_name.as_deref().filter(|name| !name.is_empty())
     }
 }
 
@@ -78,7 +87,7 @@ fn parse_service(one: &ParentRef, own: &Label, field: String) -> Result<Parent, 
     };
     let name = label(&one.name, || format!("{field}.name"))?;
     let number = one.port.map(|number| port(number, || format!("{field}.port"))).transpose()?;
-    let section = one.section_name.clone().filter(|name| !name.is_empty());
+    let section = one.section().map(ToOwned::to_owned);
     let service = ServiceName::new(namespace, name);
     Ok(Parent { service, port: number, section, field, written: json!(one) })
 }

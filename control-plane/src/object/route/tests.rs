@@ -116,6 +116,34 @@ fn parents_are_services_with_their_group_written() {
 }
 
 #[test]
+fn a_parent_stands_there_twice_if_it_is_written_alike() {
+    let one = "group: '', kind: Service, name: api";
+    let cases = [
+        (", port: 80", ", port: 80", true),
+        (", sectionName: a", ", sectionName: a", true),
+        (", namespace: ''", ", sectionName: ''", true),
+        (", namespace: shop", ", namespace: shop", true),
+        (", namespace: shop", "", false),
+        (", port: 80, namespace: shop", ", port: 80", false),
+        (", port: 80", ", port: 81", false),
+    ];
+    for (first, second, twice) in cases {
+        let text = text(&format!("parentRefs: [{{{one}{first}}}, {{{one}{second}}}]"));
+        if twice {
+            let faults = refused(&text);
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            assert!(faults[0].starts_with("spec.parentRefs[1]: the same parent"), "{faults:?}");
+        } else {
+            let (Object::Route(route), _) = good(&text) else { panic!("{text}") };
+            assert_eq!(route.parents.len(), 2, "{text}");
+        }
+    }
+    let other = format!("parentRefs: [{{{one}}}, {{group: '', kind: Other, name: b}}, ");
+    let (route, _) = route(&(other + "{group: '', kind: Service, name: b}]"));
+    assert_eq!(route.parents.len(), 2, "another kind is another parent");
+}
+
+#[test]
 fn what_cannot_be_evaluated_costs_its_match_only() {
     let cases = [
         "path: {type: RegularExpression, value: /a.*}",
