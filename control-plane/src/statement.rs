@@ -265,7 +265,9 @@ mod tests {
         let rules = "rules: [{backendRefs: [{name: api, port: 80}]}]";
         let one = conditions(&format!("{{parentRefs: [{parent}}}], {rules}}}"));
         assert_eq!(one, [good]);
-        let two = format!("{{parentRefs: [{parent}}}, {parent}, sectionName: no}}], {rules}}}");
+        let two = format!(
+            "{{parentRefs: [{parent}, sectionName: a}}, {parent}, sectionName: no}}], {rules}}}"
+        );
         let two = conditions(&two);
         assert_eq!(two[0], good);
         assert_eq!(two[1][0], "Accepted=false/NoMatchingParent");
@@ -283,8 +285,9 @@ mod tests {
         let both = format!("rules: [{filter}, {{backendRefs: [{{name: api, port: 80}}]}}]");
         let both = conditions(&format!("{{parentRefs: [{parent}}}], {both}}}"));
         assert_eq!(both, [[good[0], good[1], "PartiallyInvalid=true/UnsupportedValue"]]);
-        let both =
-            format!("{{parentRefs: [{parent}}}, {parent}, port: 81}}], rules: [{filter}, {{}}]}}");
+        let both = format!(
+            "{{parentRefs: [{parent}, port: 80}}, {parent}, port: 81}}], rules: [{filter}, {{}}]}}"
+        );
         assert_eq!(conditions(&both)[1], ["Accepted=false/NoMatchingParent", good[1]]);
     }
 
@@ -315,8 +318,9 @@ mod tests {
     #[test]
     fn an_edit_that_is_refused_for_one_parent_is_not_in_force_for_any() {
         let parent = "{group: '', kind: Service, name: api";
-        let good = format!("{{parentRefs: [{parent}}}, {parent}, port: 80}}]}}");
-        let bad = format!("{{parentRefs: [{parent}}}, {parent}, port: 0}}]}}");
+        let refs =
+            |port| format!("{{parentRefs: [{parent}, port: 80}}, {parent}, port: {port}}}]}}");
+        let (good, bad) = (refs(81), refs(0));
         let refused = ["Accepted=false/UnsupportedValue", "ResolvedRefs=true/ResolvedRefs"];
         assert_eq!(conditions_after(&[&good, &bad]), [refused, refused]);
     }

@@ -13,9 +13,10 @@ use crate::problem::Fault;
 const MOST_MATCHES: usize = 64;
 const MOST_VALUES: usize = 16;
 
-/// The longest path, and the longest value of a header (CRD, `maxLength`).
+/// The longest path, and the longest values of a header and of a parameter (CRD, `maxLength`).
 const LONGEST_PATH: usize = 1024;
-const LONGEST_VALUE: usize = 4096;
+const LONGEST_HEADER: usize = 4096;
+const LONGEST_PARAMETER: usize = 1024;
 
 /// What reads one match of a kind of route. `None` for a match with a part that cannot be
 /// evaluated: without that part it would match more than was meant.
@@ -54,11 +55,8 @@ pub(super) fn parse_http(
     let headers = parse_headers(&written.headers, at, report);
     let query = parse_values(&written.query_params, &format!("{at}.queryParams"), report);
     let (headers, query) = (headers?, query?);
-    let pair = |(_, one): (String, &spec::ValueMatch)| QueryMatch {
-        name: one.name.clone(),
-        value: one.value.clone(),
-    };
-    let mut query: Vec<QueryMatch> = query.into_iter().map(pair).collect();
+    let mut query: Vec<QueryMatch> =
+        query.into_iter().filter_map(|(at, one)| report.accept(parse_query(one, &at))).collect();
     keep_first(&mut query, |a, b| a.name == b.name);
     Some(Match { path: path?, method: method?, headers, query })
 }
@@ -122,8 +120,19 @@ fn wrong_path(value: &str) -> Option<String> {
     if let Some(bad) = INSIDE.into_iter().find(|bad| value.contains(bad)) {
         return Some(format!("must not contain {bad:?}"));
     }
-    let bad = ["/..", "/."].into_iter().find(|bad| value.ends_with(bad))?;
-    Some(format!("must not end with {bad:?}"))
+    if let Some(bad) = ["/..", "/."].into_iter().find(|bad| value.ends_with(bad)) {
+        return Some(format!("must not end with {bad:?}"));
+    }
+    let message = "has characters that no path has: such a byte is written as % and two hex digits";
+    (!has_only_path_characters(value)).then(|| message.into())
+}
+
+/// Those of RFC 3986 §3.3, with each `%` before two hex digits.
+fn has_only_path_characters(value: &str) -> bool {
+    let is_hex = |two: &str| two.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-/._~!$&'()*+,;=:@%".contains(&byte);
+    value.bytes().all(plain)
+        && value.split('%').skip(1).all(|after| after.get(..2).is_some_and(is_hex))
 }
 
 /// The inner `None` is any method, the outer one a match that is left out.
@@ -162,15 +171,30 @@ fn parse_values<'s>(
 }
 
 fn parse_header(written: &spec::ValueMatch, at: &str) -> Result<HeaderMatch, Fault> {
-    let Ok(name) = HeaderName::from_bytes(written.name.as_bytes()) else {
-        let message = format!("{:?} is no header name", written.name);
-        return Err(Fault::invalid(format!("{at}.name"), message));
-    };
-    if written.value.is_empty() || written.value.len() > LONGEST_VALUE {
-        let message = format!("a value has 1 to {LONGEST_VALUE} bytes");
+    let name = header_name(written, at)?;
+    Ok(HeaderMatch { name, value: value(written, LONGEST_HEADER, at)? })
+}
+
+/// The name of a parameter has the characters of a header's (CRD, HTTPHeaderName), and its own case.
+fn parse_query(written: &spec::ValueMatch, at: &str) -> Result<QueryMatch, Fault> {
+    header_name(written, at)?;
+    let name = written.name.clone();
+    Ok(QueryMatch { name, value: value(written, LONGEST_PARAMETER, at)? })
+}
+
+fn header_name(written: &spec::ValueMatch, at: &str) -> Result<HeaderName, Fault> {
+    HeaderName::from_bytes(written.name.as_bytes()).map_err(|_| {
+        let message = format!("{:?} has not the form of a header's name", written.name);
+        Fault::invalid(format!("{at}.name"), message)
+    })
+}
+
+fn value(written: &spec::ValueMatch, longest: usize, at: &str) -> Result<String, Fault> {
+    if written.value.is_empty() || written.value.len() > longest {
+        let message = format!("a value has 1 to {longest} bytes");
         return Err(Fault::invalid(format!("{at}.value"), message));
     }
-    Ok(HeaderMatch { name, value: written.value.clone() })
+    Ok(written.value.clone())
 }
 
 /// The fault of a match that has a part of a type or value that is not served.

@@ -32,8 +32,9 @@ pub(super) fn parse(written: &[ParentRef], own: &Label, report: &mut Report) -> 
             report.warn(no_service(one, field));
             continue;
         }
-        if written[..index].iter().any(|before| before.is_same(one)) {
-            let message = "the same parent, port and sectionName stand there twice";
+        if written[..index].iter().any(|before| before.is_like(one)) {
+            let message = "the same parent stands there twice: each such reference must have a \
+                           sectionName, or each a port, of its own";
             report.refuse(Fault::invalid(&field, message));
         }
         parents.extend(report.accept(parse_service(one, own, field)));
@@ -46,11 +47,16 @@ pub(super) fn parse(written: &[ParentRef], own: &Label, report: &mut Report) -> 
 }
 
 impl ParentRef {
-    /// As they are written (CRD, CEL): an API server does not know that one without a namespace is
-    /// for the route's own.
-    fn is_same(&self, other: &Self) -> bool {
-        self.parent() == other.parent()
-            && (self.port, self.section()) == (other.port, other.section())
+    /// Whether the CRDs of both channels refuse two references (CEL): two to the same parent must
+    /// differ in a `sectionName`, or else a `port`, that both have. Parents are compared as they are
+    /// written: an API server does not know that one without a namespace is of the route's own.
+    fn is_like(&self, other: &Self) -> bool {
+        let differ = match (self.section(), other.section()) {
+            (Some(one), Some(another)) if one != another => true,
+            (Some(_), None) | (None, Some(_)) => false,
+            _ => matches!((self.port, other.port), (Some(one), Some(another)) if one != another),
+        };
+        self.parent() == other.parent() && !differ
     }
 
     fn parent(&self) -> [Option<&str>; 4] {

@@ -12,6 +12,9 @@ use super::{Action, BackendRef, Reference, Report, Rule, matches, spec};
 use crate::object::{label, port, unsupported};
 use crate::problem::{Cause, Fault};
 
+/// The most backends of a rule (CRD, `maxItems`).
+const MOST_BACKENDS: usize = 16;
+
 /// The most weight of a backend (CRD, `maximum`).
 const MOST_WEIGHT: i64 = 1_000_000;
 
@@ -66,6 +69,10 @@ fn parse_backends(
     at: &str,
     report: &mut Report,
 ) -> Vec<BackendRef> {
+    if written.len() > MOST_BACKENDS {
+        let message = format!("{} backends; at most {MOST_BACKENDS} are allowed", written.len());
+        report.refuse(Fault::invalid(format!("{at}.backendRefs"), message));
+    }
     let mut backends = Vec::new();
     for (index, one) in written.iter().enumerate() {
         let parsed = parse_backend(one, own, format!("{at}.backendRefs[{index}]"));

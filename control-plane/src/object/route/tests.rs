@@ -66,6 +66,9 @@ fn paths_methods_headers_and_queries_are_matched() {
     assert_eq!(first.headers, [HeaderMatch { name, value: "2".into() }]);
     assert_eq!(first.query.len(), 2);
     assert_eq!(rule.matches[1].path, PathMatch::Prefix("/a/b".into()));
+    let path = "/-A9._~!$&'()*+,;=:@/%c3%A4";
+    let rule = self::rule(&format!("matches: [{{path: {{type: Exact, value: \"{path}\"}}}}]"));
+    assert_eq!(rule.matches[0].path, PathMatch::Exact(path.into()), "all that a path may have");
 }
 
 #[test]
@@ -109,7 +112,7 @@ fn parents_are_services_with_their_group_written() {
     }
     let (route, _) = route(
         "parentRefs: [{group: '', kind: Service, name: api, port: 80}, \
-         {group: '', kind: Service, name: api, sectionName: grpc}]",
+         {group: '', kind: Service, name: b, sectionName: grpc}]",
     );
     assert_eq!((route.parents[0].port, &route.parents[0].section), (Some(80), &None));
     assert_eq!(route.parents[1].section.as_deref(), Some("grpc"));
@@ -126,6 +129,12 @@ fn a_parent_stands_there_twice_if_it_is_written_alike() {
         (", namespace: shop", "", false),
         (", port: 80, namespace: shop", ", port: 80", false),
         (", port: 80", ", port: 81", false),
+        ("", ", port: 80", true),
+        ("", ", sectionName: a", true),
+        (", port: 80", ", sectionName: a", true),
+        (", sectionName: a, port: 80", ", sectionName: a", true),
+        (", sectionName: a, port: 80", ", sectionName: a, port: 81", false),
+        (", sectionName: a, port: 80", ", sectionName: b", false),
     ];
     for (first, second, twice) in cases {
         let text = text(&format!("parentRefs: [{{{one}{first}}}, {{{one}{second}}}]"));
@@ -199,8 +208,17 @@ fn bad_values_refuse_the_route_by_their_field() {
         ("matches: [{path: {value: a}}]", "matches[0].path.value: \"a\" must begin with '/'"),
         ("matches: [{path: {value: /a//b}}]", "matches[0].path.value: \"/a//b\" must not"),
         ("matches: [{path: {value: /a/..}}]", "matches[0].path.value: \"/a/..\" must not end"),
+        ("matches: [{path: {value: '/a?b'}}]", "matches[0].path.value: \"/a?b\" has characters"),
+        ("matches: [{path: {value: /ä}}]", "matches[0].path.value: \"/ä\" has characters"),
+        ("matches: [{path: {value: '/%2'}}]", "matches[0].path.value: \"/%2\" has characters"),
+        ("matches: [{path: {value: '/%g0'}}]", "matches[0].path.value: \"/%g0\" has characters"),
         ("matches: [{headers: [{name: 'a b', value: c}]}]", "matches[0].headers[0].name: \"a b\""),
         ("matches: [{headers: [{name: a, value: ''}]}]", "matches[0].headers[0].value: a value"),
+        (
+            "matches: [{queryParams: [{name: '', value: c}]}]",
+            "matches[0].queryParams[0].name: \"\"",
+        ),
+        ("matches: [{queryParams: [{name: a, value: ''}]}]", "matches[0].queryParams[0].value: a"),
         ("backendRefs: [{name: b}]", "backendRefs[0].port: missing"),
         ("backendRefs: [{name: b, port: 0}]", "backendRefs[0].port: 0 is no port"),
         ("backendRefs: [{name: b, port: 80, weight: -1}]", "backendRefs[0].weight: -1 is no"),
@@ -231,6 +249,9 @@ fn the_limits_of_the_crd_hold() {
     let matches = vec!["{}"; 65].join(", ");
     let faults = refused(&text(&format!("{PARENT}, rules: [{{matches: [{matches}]}}]")));
     assert!(faults[0].starts_with("spec.rules[0].matches: 65 matches; at most 64"), "{faults:?}");
+    let backends = vec!["{name: b, port: 80}"; 17].join(", ");
+    let faults = refused(&text(&format!("{PARENT}, rules: [{{backendRefs: [{backends}]}}]")));
+    assert!(faults[0].starts_with("spec.rules[0].backendRefs: 17 backends; at most 16"));
     let faults = refused(&text(&format!("{PARENT}, rules: [{{name: a}}, {{name: a}}]")));
     assert_eq!(faults, ["spec.rules[1].name: another rule has the same name"]);
 }
