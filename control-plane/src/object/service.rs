@@ -9,8 +9,12 @@ use model::name::ServiceName;
 use model::service::Protocol;
 use serde_json::Value;
 
-use crate::object::{Outcome, appprotocol, label, meta, port, strict};
+use crate::object::{Outcome, appprotocol, label, meta, port, strict, unsupported};
 use crate::problem::{Cause, Fault};
+
+/// Annotations that ask for endpoints nearby.
+const TOPOLOGY_HINTS: [&str; 2] =
+    ["service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"];
 
 /// A Service as its object says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,11 +72,32 @@ pub(crate) fn parse(value: &Value) -> Outcome<Service> {
         label(object.metadata.name.as_deref().unwrap_or_default(), || "metadata.name".into())
             .map_err(|fault| vec![fault])?;
     let spec = object.spec.unwrap_or_default();
-    let mut warnings = Vec::new();
+    let mut warnings = unserved(&spec, object.metadata.annotations.as_ref());
     let addresses = addresses(&spec, &mut warnings).map_err(|fault| vec![fault])?;
     let ports = ports(spec.ports.unwrap_or_default())?;
     let selector = spec.selector.filter(|selector| !selector.is_empty());
     Ok((Service { name: ServiceName::new(namespace, name), addresses, ports, selector }, warnings))
+}
+
+/// What asks for some of the endpoints, or for the same one again: any that is ready takes traffic.
+fn unserved(spec: &ServiceSpec, annotations: Option<&BTreeMap<String, String>>) -> Vec<Fault> {
+    let of_spec = [
+        ("internalTrafficPolicy", spec.internal_traffic_policy.as_deref(), "Cluster"),
+        ("sessionAffinity", spec.session_affinity.as_deref(), "None"),
+        ("trafficDistribution", spec.traffic_distribution.as_deref(), ""),
+    ];
+    let of_spec = of_spec.map(|(field, asked, plain)| (format!("spec.{field}"), asked, plain));
+    let of_hints = TOPOLOGY_HINTS.map(|name| {
+        let asked = annotations.and_then(|annotations| annotations.get(name));
+        (format!("metadata.annotations[{name}]"), asked.map(String::as_str), "Disabled")
+    });
+    let written = of_spec.into_iter().chain(of_hints).filter_map(|(field, asked, plain)| {
+        let asked =
+            asked.filter(|asked| !asked.is_empty() && !asked.eq_ignore_ascii_case(plain))?;
+        let message = format!("{asked} is not served: any ready endpoint takes traffic");
+        Some(unsupported(field, message))
+    });
+    written.collect()
 }
 
 fn addresses(spec: &ServiceSpec, warnings: &mut Vec<Fault>) -> Result<Addresses, Fault> {
@@ -217,6 +242,33 @@ mod tests {
         for (spec, expected) in cases {
             let faults = refused(&text(spec));
             assert!(faults[0].starts_with(expected), "{spec}: {faults:?}, not {expected:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_served_is_said() {
+        let (mode, hints) = (TOPOLOGY_HINTS[0], TOPOLOGY_HINTS[1]);
+        let annotated = |name: &str, value: &str| {
+            format!("metadata: {{name: api, annotations: {{{name}: {value}}}}}")
+        };
+        let cases = [
+            (
+                text("{internalTrafficPolicy: Local}"),
+                Some("spec.internalTrafficPolicy: Local is not"),
+            ),
+            (text("{sessionAffinity: ClientIP}"), Some("spec.sessionAffinity: ClientIP is not")),
+            (text("{trafficDistribution: PreferClose}"), Some("spec.trafficDistribution: Prefer")),
+            (
+                text("{}").replace("metadata: {name: api}", &annotated(mode, "Auto")),
+                Some("metadata.annotations[service.kubernetes.io/topology-mode]: Auto is not"),
+            ),
+            (text("{}").replace("metadata: {name: api}", &annotated(hints, "disabled")), None),
+            (text("{internalTrafficPolicy: Cluster, sessionAffinity: None}"), None),
+        ];
+        for (text, expected) in cases {
+            let warnings = good(&text).1;
+            assert_eq!(warnings.len(), usize::from(expected.is_some()), "{text}: {warnings:?}");
+            assert!(expected.is_none_or(|begins| warnings[0].starts_with(begins)), "{warnings:?}");
         }
     }
 
