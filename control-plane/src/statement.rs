@@ -17,7 +17,8 @@ pub const CONTROLLER: &str = "pillion.dev/control-plane";
 const LONGEST_MESSAGE: usize = 32_768;
 
 /// Reasons of ResolvedRefs that a problem's text begins with (Gateway API, RouteConditionReason).
-const UNRESOLVED: [&str; 3] = ["InvalidKind", "BackendNotFound", "RefNotPermitted"];
+const UNRESOLVED: [&str; 4] =
+    ["InvalidKind", "BackendNotFound", "RefNotPermitted", "UnsupportedProtocol"];
 
 /// What is said of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,7 +212,8 @@ mod tests {
     use crate::translate::{Settings, translate};
 
     const API: &str = "{apiVersion: v1, kind: Service, metadata: {name: api, namespace: shop}, \
-                       spec: {ports: [{name: a, port: 80}]}}";
+                       spec: {ports: [{name: a, port: 80}, \
+                       {name: tls, port: 443, appProtocol: https}]}}";
 
     /// The conditions of a route's only statement, as `type=status/reason`, parent by parent.
     fn conditions(spec: &str) -> Vec<Vec<String>> {
@@ -279,6 +281,9 @@ mod tests {
         let kind = "rules: [{backendRefs: [{group: x, kind: Y, name: gone, port: 80}]}]";
         let kind = conditions(&format!("{{parentRefs: [{parent}}}], {kind}}}"));
         assert_eq!(kind[0][1], "ResolvedRefs=false/InvalidKind");
+        let tls = "rules: [{backendRefs: [{name: api, port: 443}]}]";
+        let tls = conditions(&format!("{{parentRefs: [{parent}}}], {tls}}}"));
+        assert_eq!(tls, [["Accepted=true/Accepted", "ResolvedRefs=false/UnsupportedProtocol"]]);
         let filter = "{filters: [{type: URLRewrite}], backendRefs: [{name: api, port: 80}]}";
         let only = conditions(&format!("{{parentRefs: [{parent}}}], rules: [{filter}]}}"));
         assert_eq!(only, [["Accepted=false/UnsupportedValue", good[1]]]);

@@ -9,6 +9,12 @@ pub(crate) fn protocol(app_protocol: Option<&str>, port_name: Option<&str>) -> P
     named.or_else(|| of_word(port_name?.split('-').next()?)).unwrap_or_default()
 }
 
+/// Whether an application protocol is spoken inside of TLS.
+pub(crate) fn is_tls(app_protocol: &str) -> bool {
+    let word = app_protocol.to_ascii_lowercase();
+    matches!(word.as_str(), "tls" | "https" | "ssl" | "kubernetes.io/wss" | "wss")
+}
+
 /// A word that says nothing here leaves the protocol to detection.
 fn of_word(word: &str) -> Option<Protocol> {
     match word.to_ascii_lowercase().as_str() {
@@ -16,7 +22,7 @@ fn of_word(word: &str) -> Option<Protocol> {
         // A WebSocket begins as an HTTP/1.1 request.
         "kubernetes.io/ws" | "ws" => Some(Protocol::Http1),
         "kubernetes.io/h2c" | "h2c" | "http2" | "grpc" => Some(Protocol::Http2),
-        "tcp" | "tls" | "https" | "ssl" | "kubernetes.io/wss" | "wss" => Some(Protocol::Opaque),
+        word if word == "tcp" || is_tls(word) => Some(Protocol::Opaque),
         "mysql" | "postgres" | "postgresql" | "redis" | "mongo" | "mongodb" | "mssql" => {
             Some(Protocol::Opaque)
         }

@@ -53,6 +53,8 @@ pub struct Port {
     pub target: TargetPort,
     /// What is spoken on it.
     pub protocol: Protocol,
+    /// The `appProtocol` of an application that does TLS of its own.
+    pub own_tls: Option<String>,
 }
 
 /// `targetPort` of a Service's port.
@@ -161,7 +163,8 @@ fn parse_port(one: ServicePort, several: bool, before: &[Port], at: &str) -> Res
         Some(IntOrString::String(name)) => TargetPort::Name(name),
     };
     let protocol = appprotocol::protocol(one.app_protocol.as_deref(), name.as_deref());
-    Ok(Port { number, name, target, protocol })
+    let own_tls = one.app_protocol.filter(|said| appprotocol::is_tls(said));
+    Ok(Port { number, name, target, protocol, own_tls })
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub(super) fn translate(
         let mut faults = Vec::new();
         let parents = route.parents.iter();
         faults.extend(parents.filter_map(|parent| no_frontend(parent, world, services)));
-        let rules = resolve_rules(route, services, &mut faults);
+        let rules = resolve_rules(route, world, services, &mut faults);
         for (service, ports) in attachments(route, services, &mut faults) {
             let Some(ports) = taken.give(route, service, ports, services, &mut faults) else {
                 continue;
@@ -211,13 +211,18 @@ fn parent_port(parent: &Parent, services: &Services) -> Result<Option<u16>, Faul
     }
 }
 
-fn resolve_rules(route: &Written, services: &Services, faults: &mut Vec<Fault>) -> Vec<Rule> {
+fn resolve_rules(
+    route: &Written,
+    world: &World,
+    services: &Services,
+    faults: &mut Vec<Fault>,
+) -> Vec<Rule> {
     let mut rules = Vec::new();
     for rule in &route.rules {
         let action = match &rule.action {
             WrittenAction::Unsupported(reason) => Action::Unsupported(reason.clone()),
             WrittenAction::Forward(backends) => {
-                let resolve = |backend| resolve_backend(backend, services, faults);
+                let resolve = |backend| resolve_backend(backend, world, services, faults);
                 Action::Forward(backends.iter().map(resolve).collect())
             }
         };
@@ -232,12 +237,17 @@ fn resolve_rules(route: &Written, services: &Services, faults: &mut Vec<Fault>) 
     rules
 }
 
-fn resolve_backend(written: &BackendRef, services: &Services, faults: &mut Vec<Fault>) -> Backend {
+fn resolve_backend(
+    written: &BackendRef,
+    world: &World,
+    services: &Services,
+    faults: &mut Vec<Fault>,
+) -> Backend {
     let target = match &written.target {
         Reference::Invalid(reason) => BackendTarget::Invalid(reason.clone()),
         Reference::Service { namespace, name, port } => {
             let name = ServiceName::new(namespace.clone(), name.clone());
-            match missing(&name, *port, services) {
+            match missing(&name, *port, services).or_else(|| own_tls(&name, *port, world)) {
                 None => BackendTarget::Service { name, port: *port },
                 Some(reason) => {
                     // What is never chosen may lead nowhere (BackendRef.weight).
@@ -261,4 +271,11 @@ fn missing(name: &ServiceName, port: u16, services: &Services) -> Option<String>
         }
         Some(_) => None,
     }
+}
+
+/// Routes send HTTP as it is: an application that does TLS of its own would not understand it (GEP-1911).
+fn own_tls(name: &ServiceName, port: u16, world: &World) -> Option<String> {
+    let port = world.service(name)?.ports.iter().find(|written| written.number == port)?;
+    let (number, said) = (port.number, port.own_tls.as_ref()?);
+    Some(format!("UnsupportedProtocol: port {number} of Service {name} speaks {said}"))
 }

@@ -253,6 +253,26 @@ fn backends_are_resolved_or_say_why_not() {
 }
 
 #[test]
+fn a_backend_that_does_tls_of_its_own_is_invalid() {
+    for (said, expected) in
+        [("https", true), ("kubernetes.io/wss", true), ("kubernetes.io/ws", false), ("tcp", false)]
+    {
+        let api = API.replace("port: 80,", &format!("port: 80, appProtocol: {said},"));
+        let rules = ", rules: [{backendRefs: [{name: api, port: 80}]}]";
+        let translation = translated(&[&api, &route("shop", "a", "", rules)], &[]);
+        let api = &translation.routes[&"shop/api".parse::<ServiceName>().unwrap()];
+        let action = &api.producer.as_ref().unwrap().routes[0].rules[0].action;
+        let Action::Forward(backends) = action else { panic!("it forwards") };
+        let reason = match &backends[0].target {
+            BackendTarget::Invalid(reason) => reason.as_str(),
+            BackendTarget::Service { .. } => "",
+        };
+        assert_eq!(reason.starts_with("UnsupportedProtocol: port 80"), expected, "{reason}");
+        assert_eq!(translation.problems.len(), usize::from(expected), "{said}");
+    }
+}
+
+#[test]
 fn parents_choose_ports_by_number_and_by_name() {
     let cases = [
         ("", Some(vec![])),
