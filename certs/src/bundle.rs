@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use model::spiffe::TrustDomain;
 use rustls::RootCertStore;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -123,6 +125,22 @@ impl Roots {
     /// The certificates in DER, in the order given.
     pub fn ders(&self) -> &[CertificateDer<'static>] {
         &self.ders
+    }
+
+    /// The certificates as PEM (RFC 7468), in the order given.
+    pub fn to_pem(&self) -> String {
+        let mut pem = String::new();
+        for der in self.ders.iter() {
+            pem.push_str("-----BEGIN CERTIFICATE-----\n");
+            let text = STANDARD.encode(der);
+            // invariant: Base64 is ASCII, so that its bytes are characters.
+            for line in text.as_bytes().chunks(64) {
+                pem.extend(line.iter().copied().map(char::from));
+                pem.push('\n');
+            }
+            pem.push_str("-----END CERTIFICATE-----\n");
+        }
+        pem
     }
 
     /// The SHA-256 of each certificate, in the order given.

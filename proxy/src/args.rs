@@ -150,6 +150,16 @@ pub struct Args {
     )]
     pub trust_bundle_file: Option<PathBuf>,
 
+    /// Where the mesh's newest roots are kept over a restart of the sidecar: the control plane is
+    /// believed by them too [default: nowhere]
+    #[arg(
+        long,
+        env = "PILLION_STATE_DIR",
+        value_name = "DIR",
+        help_heading = "Control plane and identity"
+    )]
+    pub state_dir: Option<PathBuf>,
+
     /// The mesh's SPIFFE trust domain.
     #[arg(
         long,

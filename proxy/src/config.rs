@@ -107,6 +107,8 @@ pub struct ControlPlane {
     pub token_file: PathBuf,
     /// The bundle its certificate must chain to; else the root that the token names.
     pub trust_bundle: Option<TrustBundle>,
+    /// Where newer roots than those are kept.
+    pub state_dir: Option<PathBuf>,
     /// The mesh's trust domain.
     pub trust_domain: TrustDomain,
 }
@@ -215,6 +217,7 @@ impl Config {
             control_plane: ControlPlane {
                 address: host_and_port(args.control_plane)?,
                 trust_bundle,
+                state_dir: args.state_dir,
                 token_file: args.token_file,
                 trust_domain,
             },

@@ -104,3 +104,38 @@ fn a_bundle_that_is_none_is_refused_by_its_flag() {
         assert!(message.contains(part), "{args:?} {variables:?}: {message}");
     }
 }
+
+/// A pod outlives its container, and roots are replaced meanwhile.
+#[test]
+fn a_sidecar_that_is_started_anew_believes_the_roots_that_it_was_told_of() {
+    let (mut before, mut after) = (ControlPlane::start(), ControlPlane::start());
+    let state = tempfile::tempdir().unwrap();
+    let bundle = before.trust_bundle();
+    let args = ["--state-dir", state.path().to_str().unwrap(), "--trust-bundle", &bundle];
+    let address = [127, 12, 60, 4];
+
+    let token = before.service_account_token("shop", "api");
+    let first = Sidecar::with_token(&before, address, &token, &args, &[]);
+    let mut stream = before.accept();
+    stream.update(vec![], vec![]);
+    stream.acknowledged();
+    first.wait_until_ready();
+    stream.trust(&[&before.root()[..], &after.root()[..]]);
+    drop(first);
+
+    let token = after.service_account_token("shop", "api");
+    let second = Sidecar::with_token(&after, address, &token, &args, &[]);
+    let mut stream = after.accept();
+    stream.update(vec![], vec![]);
+    stream.acknowledged();
+    second.wait_until_ready();
+    drop(second);
+
+    std::fs::write(state.path().join("trust-bundle.pem"), "nonsense").unwrap();
+    let token = before.service_account_token("shop", "api");
+    let third = Sidecar::with_token(&before, address, &token, &args, &[]);
+    let mut stream = before.accept();
+    stream.update(vec![], vec![]);
+    stream.acknowledged();
+    third.wait_until_ready();
+}

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use wire::proto;
 
 use crate::mesh::Mesh;
+use crate::sync::kept;
 use crate::telemetry::metrics::Metrics;
 
 /// The wall clock is looked at this often while a renewal is waited for: it may jump.
@@ -96,7 +97,7 @@ impl Certificates {
         (self.again_at, self.retry) = (None, Retry::default());
         self.renewal = Some(Renewal::plan(now, identity.not_after(), &mut rand::rng()));
         tracing::info!(id = %identity.id(), ?lifetime, "certificate received");
-        mesh.install(identity);
+        install(mesh, identity);
         mesh.metrics.tls.certificate_renewals.with_label_values(&["ok"]).inc();
         Ok(())
     }
@@ -126,7 +127,7 @@ impl Certificates {
             if !identity.is_trusted() {
                 self.renewal = None;
             }
-            mesh.install(identity);
+            install(mesh, identity);
             tracing::info!("trust bundle replaced");
         }
     }
@@ -137,6 +138,11 @@ impl Certificates {
             metrics.tls.certificate_renewals.with_label_values(&["error"]).inc();
         }
     }
+}
+
+fn install(mesh: &Mesh, identity: Identity) {
+    kept::keep(&mesh.config.control_plane, identity.bundle());
+    mesh.install(identity);
 }
 
 fn bundle(domains: Vec<proto::TrustDomainRoots>) -> Result<TrustBundle, CertificateError> {

@@ -17,6 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::config::{ConfigError, ControlPlane, read_token_text};
 use crate::mesh::Mesh;
+use crate::sync::kept;
 
 /// Longest time for TCP and TLS together.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -115,8 +116,8 @@ pub(super) async fn open(
 /// The configuration of a sidecar that has no certificate yet.
 fn first_contact(settings: &ControlPlane, token: &str) -> Result<Arc<ClientConfig>, ConnectError> {
     let id = SpiffeId::control_plane(&settings.trust_domain);
-    Ok(match &settings.trust_bundle {
-        Some(bundle) => certs::bundle_client_config(bundle.clone(), id, &[ALPN]),
+    Ok(match kept::first_bundle(settings) {
+        Some(bundle) => certs::bundle_client_config(bundle, id, &[ALPN]),
         None => {
             let root = TokenPin::read(token)?.root_sha256;
             let root = root.ok_or_else(|| ConfigError::NoRoot(settings.token_file.clone()))?;

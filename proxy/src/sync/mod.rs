@@ -4,6 +4,7 @@
 mod certificate;
 mod connect;
 pub mod discovery;
+mod kept;
 mod snapshot;
 pub mod status;
 mod stream;

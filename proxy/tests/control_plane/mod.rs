@@ -163,6 +163,13 @@ impl ControlPlane {
         file
     }
 
+    /// The root of the mesh, in DER.
+    pub(crate) fn root(&self) -> Vec<u8> {
+        let bundle = self.authority.bundle();
+        let roots = bundle.roots(self.authority.trust_domain()).unwrap();
+        roots.ders()[0].to_vec()
+    }
+
     /// The trust bundle of the mesh, as PEM.
     pub(crate) fn trust_bundle(&self) -> String {
         std::fs::read_to_string(self.state().join("bundle.pem")).unwrap()
