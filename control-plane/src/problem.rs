@@ -227,4 +227,14 @@ mod tests {
         labels.dedup();
         assert_eq!(labels.len(), Cause::ALL.len());
     }
+
+    /// An alert that names another cause would fire for ever, or never.
+    #[test]
+    fn the_alert_of_refused_objects_names_the_causes_that_are_errors() {
+        let rules = include_str!("../../deploy/prometheus/rules.yaml");
+        let alert = rules.split("- alert: ").find(|rule| rule.starts_with("PillionObjectsRefused"));
+        let named = alert.and_then(|rule| rule.split('"').nth(1)).unwrap();
+        let errors = Cause::ALL.into_iter().filter(|cause| cause.severity() == Severity::Error);
+        assert_eq!(named, errors.map(Cause::as_str).collect::<Vec<_>>().join("|"));
+    }
 }

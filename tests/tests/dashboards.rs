@@ -210,6 +210,13 @@ async fn promtool_accepts_the_alerts_and_the_scrape_configuration() {
     judge(&promtool, &["check", "config", "--syntax-only"], &scrape).await;
 }
 
+#[tokio::test]
+async fn alerts_fire_for_what_they_are_meant_for_and_for_nothing_else() {
+    let promtool = tools::find("promtool", "prometheus");
+    let cases = workspace().join("tests/prometheus/alerts.yaml");
+    judge(&promtool, &["test", "rules"], &cases).await;
+}
+
 /// The scrape configuration without its `kubernetes_sd_configs`: Debian's promtool is built without
 /// them. What is left are the jobs and their relabelling.
 fn without_discovery() -> String {
