@@ -54,6 +54,8 @@ async fn the_metrics_that_dashboards_need_are_there() {
     ] {
         assert!(metrics.has(name, &[]), "{name} is missing:\n{}", page(shop.web.admin()).await);
     }
+    let lifetime = metrics.sum("pillion_certificate_lifetime_seconds", &[]);
+    assert!((86_000.0..=86_400.0).contains(&lifetime), "{lifetime}");
 }
 
 /// Names that a client makes up must not become label values.

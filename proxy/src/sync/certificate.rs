@@ -98,6 +98,7 @@ impl Certificates {
         self.renewal = Some(Renewal::plan(now, identity.not_after(), &mut rand::rng()));
         tracing::info!(id = %identity.id(), ?lifetime, "certificate received");
         install(mesh, identity);
+        mesh.metrics.tls.certificate_lifetime.set(lifetime.as_secs_f64());
         mesh.metrics.tls.certificate_renewals.with_label_values(&["ok"]).inc();
         Ok(())
     }

@@ -15,6 +15,7 @@ pub struct TlsMetrics {
     pub handshakes: IntCounterVec,
     pub handshake_duration: HistogramVec,
     pub certificate_expiry: Gauge,
+    pub certificate_lifetime: Gauge,
     pub certificate_renewals: IntCounterVec,
 }
 
@@ -39,6 +40,11 @@ impl TlsMetrics {
                 r,
                 "pillion_certificate_expiry_timestamp_seconds",
                 "When this sidecar's certificate ends, in seconds since the epoch; 0 without one.",
+            )?,
+            certificate_lifetime: gauge(
+                r,
+                "pillion_certificate_lifetime_seconds",
+                "How long this sidecar's certificate was to live when it came; 0 without one.",
             )?,
             certificate_renewals: counters(
                 r,
