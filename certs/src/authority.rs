@@ -41,6 +41,7 @@ pub struct Authority {
     roots: Roots,
     bundle_pem: String,
     not_after: SystemTime,
+    root_not_after: SystemTime,
     unsaved: Option<StateError>,
 }
 
@@ -96,6 +97,7 @@ impl Authority {
         let authority = Self {
             trust_domain: trust_domain.clone(),
             not_after: held.not_after(),
+            root_not_after: held.root.not_after,
             issuer: Issuer::from_ca_cert_der(&held.issuers[0].der, held.issuer_key)?,
             issuers: held.issuers.into_iter().map(|issuer| issuer.der).collect(),
             root: held.root.der,
@@ -166,6 +168,11 @@ impl Authority {
     /// When the issuer or something above it ends; no leaf outlives that.
     pub fn not_after(&self) -> SystemTime {
         self.not_after
+    }
+
+    /// When our own root ends, and with it all that it stands for.
+    pub fn root_not_after(&self) -> SystemTime {
+        self.root_not_after
     }
 
     /// Why a renewed issuer could not be written to the directory, if so. It is in use all the

@@ -33,7 +33,7 @@ pub(crate) struct CaCert {
     path: PathBuf,
     public_key: Vec<u8>,
     not_before: SystemTime,
-    not_after: SystemTime,
+    pub(crate) not_after: SystemTime,
 }
 
 impl Material {

@@ -1,7 +1,8 @@
 //! What the control plane counts, for Prometheus.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use certs::Authority;
 use daemon::metrics::{counter, counters, float_gauges, gauges, histogram, int_gauge};
 use prometheus::{GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use wire::Kind;
@@ -35,6 +36,7 @@ pub struct Metrics {
     objects: IntGaugeVec,
     problems: IntGaugeVec,
     workloads: IntGauge,
+    authority: IntGaugeVec,
     /// Pods that the webhook was asked about, by outcome.
     pub injections: IntCounterVec,
     staleness: GaugeVec,
@@ -97,6 +99,12 @@ impl Metrics {
                 "pillion_registered_workloads",
                 "Workloads that registered themselves.",
             )?,
+            authority: gauges(
+                on,
+                "pillion_authority_expiry_timestamp_seconds",
+                "When the authority ends, in seconds since the epoch, by its part.",
+                &["part"],
+            )?,
             injections: counters(
                 on,
                 "pillion_injections_total",
@@ -141,6 +149,16 @@ impl Metrics {
             set(&self.objects, kind, count);
         }
         self.workloads.set(i64::try_from(workloads).unwrap_or(i64::MAX));
+    }
+
+    /// Shows when the authority that is in force ends.
+    pub(crate) fn authority(&self, authority: &Authority) {
+        let parts = [("root", authority.root_not_after()), ("issuer", authority.not_after())];
+        for (part, end) in parts {
+            let since = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+            self.authority.with_label_values(&[part]).set(seconds);
+        }
     }
 
     /// Shows how old what is known of each kind may be.

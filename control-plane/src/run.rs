@@ -81,7 +81,8 @@ async fn run(args: Args, metrics: Arc<Metrics>) -> anyhow::Result<()> {
         member = join(&args, source.cluster, &inputs, shutdown.clone()) => member,
         _ = terminate.recv() => return Ok(()),
     };
-    let own = OwnIdentity::open(args.state_dir.clone(), args.trust_domain.clone())
+    let (state_dir, trust_domain) = (args.state_dir.clone(), args.trust_domain.clone());
+    let own = OwnIdentity::open(state_dir, trust_domain, Arc::clone(&metrics))
         .context("--state-dir")?;
     let tokens = match &member {
         Some(member) => Tokens::Reviewed(member.reviews.clone()),

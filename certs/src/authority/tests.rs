@@ -233,6 +233,7 @@ fn an_issuer_is_renewed_when_a_third_of_its_life_is_left() {
     assert_eq!(found.not_after(), now() + DAY * 1865);
     // Near the end of the root, nothing outlives it.
     assert_eq!(later(3500).not_after(), now() + DAY * 3650);
+    assert_eq!(later(1).root_not_after(), now() + DAY * 3650);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use model::spiffe::TrustDomain;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
+use crate::metrics::Metrics;
+
 /// How long the API's certificate lives.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
@@ -30,6 +32,7 @@ pub struct OwnIdentity {
     authority: watch::Sender<Arc<Authority>>,
     tls: watch::Sender<Arc<ServerConfig>>,
     renewal: Renewal,
+    metrics: Arc<Metrics>,
 }
 
 /// Why there is no authority, or none that can sign.
@@ -48,17 +51,22 @@ impl OwnIdentity {
     ///
     /// # Errors
     /// When the state directory cannot be used or its authority cannot sign.
-    pub fn open(state_dir: PathBuf, trust_domain: TrustDomain) -> Result<Self, OwnError> {
+    pub fn open(
+        state_dir: PathBuf,
+        trust_domain: TrustDomain,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, OwnError> {
         let now = SystemTime::now();
         let authority = Authority::open_or_create(&state_dir, &trust_domain, now)?;
         if let Some(error) = authority.unsaved() {
             tracing::warn!(%error, "the renewed issuer is in use but could not be saved");
         }
+        metrics.authority(&authority);
         let identity = authority.issue_self(LIFETIME, now)?;
         let renewal = plan(&identity, now);
         let (authority, _) = watch::channel(Arc::new(authority));
         let (tls, _) = watch::channel(server_config(&identity));
-        Ok(Self { state_dir, trust_domain, authority, tls, renewal })
+        Ok(Self { state_dir, trust_domain, authority, tls, renewal, metrics })
     }
 
     /// The authority that is in force.
@@ -92,12 +100,15 @@ impl OwnIdentity {
     fn reopen(&self) -> bool {
         let opened = Authority::open(&self.state_dir, &self.trust_domain, SystemTime::now());
         match opened {
-            Ok(authority) => self.authority.send_if_modified(|current| {
-                let same = current.roots() == authority.roots()
-                    && current.not_after() == authority.not_after();
-                *current = Arc::new(authority);
-                !same
-            }),
+            Ok(authority) => {
+                self.metrics.authority(&authority);
+                self.authority.send_if_modified(|current| {
+                    let same = current.roots() == authority.roots()
+                        && current.not_after() == authority.not_after();
+                    *current = Arc::new(authority);
+                    !same
+                })
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot open the authority anew; the one before stays");
                 false
@@ -121,4 +132,38 @@ fn plan(identity: &Identity, now: SystemTime) -> Renewal {
 /// A client certificate is not demanded, for a new sidecar has none; what is shown is checked.
 fn server_config(identity: &Identity) -> Arc<ServerConfig> {
     identity.server_config(&ALPN, ClientAuth::Optional)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// The days that are left of a part of the authority, by its metric.
+    fn days_left(metrics: &Metrics, part: &str) -> u64 {
+        let families = metrics.registry.gather();
+        let name = "pillion_authority_expiry_timestamp_seconds";
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        let of = |metric: &&prometheus::proto::Metric| metric.get_label()[0].value() == part;
+        let end = family.get_metric().iter().find(of).unwrap().get_gauge().get_value();
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(end);
+        (end.duration_since(SystemTime::now()).unwrap().as_secs() + 60) / (24 * 3600)
+    }
+
+    #[test]
+    fn the_end_of_root_and_issuer_is_shown_also_of_one_that_was_put_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let domain: TrustDomain = "cluster.local".parse().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let state = dir.path().join("state");
+        let own = OwnIdentity::open(state.clone(), domain.clone(), Arc::clone(&metrics)).unwrap();
+        assert_eq!([days_left(&metrics, "root"), days_left(&metrics, "issuer")], [3650, 365]);
+        let yesterday = SystemTime::now() - Duration::from_secs(24 * 3600);
+        Authority::open_or_create(&dir.path().join("other"), &domain, yesterday).unwrap();
+        fs::remove_dir_all(&state).unwrap();
+        fs::rename(dir.path().join("other"), &state).unwrap();
+        assert!(own.reopen());
+        assert_eq!([days_left(&metrics, "root"), days_left(&metrics, "issuer")], [3649, 364]);
+    }
 }
