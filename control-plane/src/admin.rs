@@ -22,8 +22,19 @@ pub struct Shown {
     pub metrics: Arc<Metrics>,
     /// When the API server was heard of, where objects come from one.
     pub contacts: Option<Arc<Contacts>>,
-    /// Whether the API serves sidecars.
-    pub serving: watch::Receiver<bool>,
+    /// How far the control plane is in its life.
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// How far the control plane is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It has no authority yet.
+    Starting,
+    /// It serves.
+    Serving,
+    /// It serves those who have not heard yet that it is about to end.
+    Leaving,
 }
 
 /// Answers one request. Problems quote the configuration, so they are for this machine only.
@@ -48,12 +59,12 @@ pub fn answer(shown: &Shown, request: &Request<Incoming>, peer: SocketAddr) -> A
 }
 
 fn ready(shown: &Shown) -> Answer {
-    let reason = if !*shown.serving.borrow() {
-        "not ready: there is no certificate authority yet\n"
-    } else if shown.views.publications.borrow().number == 0 {
-        "not ready: the configuration is not read yet; /problems may say why\n"
-    } else {
-        return admin::text(StatusCode::OK, "ready\n");
+    let is_read = shown.views.publications.borrow().number > 0;
+    let reason = match *shown.phase.borrow() {
+        Phase::Starting => "not ready: there is no certificate authority yet\n",
+        Phase::Serving if is_read => return admin::text(StatusCode::OK, "ready\n"),
+        Phase::Serving => "not ready: the configuration is not read yet; /problems may say why\n",
+        Phase::Leaving => "not ready: it is about to end\n",
     };
     admin::text(StatusCode::SERVICE_UNAVAILABLE, reason)
 }

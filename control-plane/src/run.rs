@@ -12,7 +12,7 @@ use daemon::signal::Terminate;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{self, Shown};
+use crate::admin::{self, Phase, Shown};
 use crate::args::{Args, SourceKind};
 use crate::cluster::{Cluster, Member};
 use crate::hub::{Hub, Input};
@@ -26,6 +26,10 @@ use crate::translate::Settings;
 
 /// How long streams have to tell their sidecars that the control plane is leaving.
 const GOODBYE: Duration = Duration::from_millis(500);
+
+/// For how long the API server and sidecars may still come after a signal, where there is a webhook:
+/// until they have heard that this replica is going. A call that fails could be a pod without a sidecar.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs a control plane with these arguments (the program's name first) until it is asked to
 /// leave. The exit code is 0 then, 1 when it cannot start, 2 for a bad setting.
@@ -61,6 +65,7 @@ async fn run(args: Args, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let (api_address, admin_address) = (api.local_addr()?, admin.local_addr()?);
     let (down, shutdown) = watch::channel(false);
     let source = Source::open(&args).await?;
+    let has_webhook = source.cluster.is_some() && args.webhook_address.is_some();
 
     let store = Store::new(&args.state_dir);
     let settings = settings(&args, source.cluster.is_some());
@@ -68,12 +73,12 @@ async fn run(args: Args, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let (inputs, from_streams) = mpsc::unbounded_channel();
     let hub = tokio::spawn(hub.run(from_streams, source.batches));
     let saving = tokio::spawn(save(store, views.leases.clone()));
-    let (serving, is_serving) = watch::channel(false);
+    let (phase, phase_now) = watch::channel(Phase::Starting);
     let shown = Shown {
         views: views.clone(),
         metrics: Arc::clone(&metrics),
         contacts: source.contacts,
-        serving: is_serving,
+        phase: phase_now.clone(),
     };
     tokio::spawn(serve_admin(TcpListener::from_std(admin)?, shown));
 
@@ -82,14 +87,14 @@ async fn run(args: Args, metrics: Arc<Metrics>) -> anyhow::Result<()> {
         _ = terminate.recv() => return Ok(()),
     };
     let (state_dir, trust_domain) = (args.state_dir.clone(), args.trust_domain.clone());
-    let own = OwnIdentity::open(state_dir, trust_domain, Arc::clone(&metrics))
-        .context("--state-dir")?;
+    let own =
+        OwnIdentity::open(state_dir, trust_domain, Arc::clone(&metrics)).context("--state-dir")?;
     let tokens = match &member {
         Some(member) => Tokens::Reviewed(member.reviews.clone()),
         None => Tokens::Join(TokenVerifier::open(&args.state_dir).context("--state-dir")?),
     };
     if let Some(member) = member {
-        member.work(&args, &views, own.authority(), Arc::clone(&metrics))?;
+        member.work(&args, &views, own.authority(), phase_now, Arc::clone(&metrics))?;
     }
     let streams = Streams {
         authenticator: Arc::new(Authenticator::new(tokens, args.trust_domain.clone())),
@@ -107,7 +112,7 @@ async fn run(args: Args, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let connections = Connections { tls: own.tls(), streams, shutdown, metrics };
     tokio::spawn(own.keep_fresh());
     let connections = tokio::spawn(connections.serve(TcpListener::from_std(api)?));
-    serving.send_replace(true);
+    phase.send_replace(Phase::Serving);
     tracing::info!(
         api = %api_address, admin = %admin_address, trust_domain = %args.trust_domain,
         state_dir = %args.state_dir.display(), "the control plane is up"
@@ -115,6 +120,13 @@ async fn run(args: Args, metrics: Arc<Metrics>) -> anyhow::Result<()> {
 
     let signal = terminate.recv().await;
     tracing::info!(signal, "leaving");
+    phase.send_replace(Phase::Leaving);
+    if has_webhook {
+        tokio::select! {
+            () = tokio::time::sleep(FAREWELL) => {}
+            _ = terminate.recv() => {} // whoever asks twice does not want to wait
+        }
+    }
     // First nothing is forgotten any more: the streams that end now will come back.
     saving.abort();
     hub.abort();
@@ -208,4 +220,17 @@ async fn save(store: Store, mut leases: watch::Receiver<Vec<Lease>>) {
 async fn serve_admin(listener: TcpListener, shown: Shown) {
     let shown = Arc::new(shown);
     daemon::admin::serve(listener, move |request, peer| admin::answer(&shown, request, peer)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_has_time_to_leave() {
+        let deployment = include_str!("../../deploy/base/deployment.yaml");
+        let grace = deployment.split_once("terminationGracePeriodSeconds: ").unwrap().1;
+        let grace: u64 = grace.lines().next().unwrap().parse().unwrap();
+        assert!(Duration::from_secs(grace) > 2 * (FAREWELL + GOODBYE));
+    }
 }

@@ -22,6 +22,7 @@ use kube::{Client, Config};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::admin::Phase;
 use crate::args::Args;
 use crate::hub::{Input, Views};
 use crate::metrics::Metrics;
@@ -116,6 +117,7 @@ impl Member {
         args: &Args,
         views: &Views,
         authority: watch::Receiver<Arc<Authority>>,
+        phase: watch::Receiver<Phase>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<()> {
         let Self { client, replica, webhook, leads, reviews: _ } = self;
@@ -129,7 +131,7 @@ impl Member {
         let (tell, told) = mpsc::channel(WAITING_EVENTS);
         tokio::spawn(teller().tell_injections(told));
         let settings = injected(args.clone(), authority);
-        let webhook = Webhook { settings, tls, tell, metrics };
+        let webhook = Webhook { settings, tls, tell, phase, metrics };
         tokio::spawn(webhook.serve(TcpListener::from_std(listener)?));
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! A control plane as a process, and a sidecar's side of its protocol.
 
+#![allow(dead_code)] // each test uses a part of it
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -12,6 +14,7 @@ use certs::{Identity, LeafKey, Roots, ServiceAccount, TokenPin, TokenSigner, Tru
 use hyper_util::rt::TokioIo;
 use model::spiffe::{SpiffeId, TrustDomain};
 use rustls::ClientConfig;
+use tests::apiserver::ApiServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -45,9 +48,28 @@ impl Plane {
 
     /// Starts in a directory where one has run before.
     pub(crate) fn start_in(dir: Arc<tempfile::TempDir>) -> Self {
-        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pillion-control-plane"))
-            .args(["--config-dir", &path("config"), "--state-dir", &path("state")])
+        let config = dir.path().join("config");
+        Self::run(dir, |command| command.arg("--config-dir").arg(config))
+    }
+
+    /// Starts with the objects of an API server, and a webhook at this address.
+    pub(crate) fn start_on(api: &ApiServer, webhook: SocketAddr) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let kubeconfig = api.kubeconfig(dir.path());
+        Self::run(dir, |command| {
+            let flags = ["--source", "kubernetes", "--webhook-address", &webhook.to_string()];
+            command.args(flags).env("KUBECONFIG", kubeconfig)
+        })
+    }
+
+    fn run(
+        dir: Arc<tempfile::TempDir>,
+        describe: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pillion-control-plane"));
+        let mut child = describe(&mut command)
+            .arg("--state-dir")
+            .arg(dir.path().join("state"))
             .args(["--address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0"])
             .args(["--log-format", "json"])
             .stderr(Stdio::piped())
@@ -82,9 +104,18 @@ impl Plane {
 
     /// Asks it to leave, and returns its exit code.
     pub(crate) fn terminate(&mut self) -> Option<i32> {
+        self.ask_to_leave();
+        self.child.wait().unwrap().code()
+    }
+
+    pub(crate) fn ask_to_leave(&self) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        self.child.wait().unwrap().code()
+    }
+
+    /// Its exit code, once it has left.
+    pub(crate) fn has_left(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().map(|status| status.code().unwrap())
     }
 
     pub(crate) fn token(&self, namespace: &str, account: &str, ttl: Duration) -> String {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::admin::Phase;
 use crate::metrics::Metrics;
 
 /// The path of the one endpoint.
@@ -54,6 +55,8 @@ pub(in crate::cluster) struct Webhook {
     pub(in crate::cluster) tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     /// Where goes what is worth an Event; what finds no place is dropped.
     pub(in crate::cluster) tell: mpsc::Sender<Told>,
+    /// How far the control plane is in its life.
+    pub(in crate::cluster) phase: watch::Receiver<Phase>,
     pub(in crate::cluster) metrics: Arc<Metrics>,
 }
 
@@ -94,7 +97,17 @@ impl Webhook {
         }
     }
 
+    /// Answers a request. Who is answered last here is told to come by another connection: this one
+    /// would lead to a replica that is gone.
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let mut response = self.judge(request).await;
+        if *self.phase.borrow() == Phase::Leaving {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn judge(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if request.uri().path() != PATH {
             return text(StatusCode::NOT_FOUND, "there is /inject\n");
         }
@@ -189,7 +202,8 @@ mod tests {
         let (tell, told) = mpsc::channel(4);
         let settings = watch::channel(Arc::new(settings)).1;
         let metrics = Arc::new(Metrics::new().unwrap());
-        (Webhook { settings, tls: watch::channel(None).1, tell, metrics }, told)
+        let (tls, phase) = (watch::channel(None).1, watch::channel(Phase::Serving).1);
+        (Webhook { settings, tls, tell, phase, metrics }, told)
     }
 
     /// Whether an Event is made of a decision.
