@@ -83,6 +83,18 @@ pub struct Args {
     )]
     pub address: SocketAddr,
 
+    /// Connections of sidecars to the API at the same time; further ones are refused, and find another
+    /// replica. Each takes some 55 KiB. One in eight may be of somebody who has not proved yet who it
+    /// is.
+    #[arg(
+        long,
+        env = "PILLION_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub max_connections: u32,
+
     /// Address of the admin server: /live, /ready, /metrics; /problems from this machine only.
     #[arg(
         long,

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub handshake_failures: IntCounter,
     /// Certificates signed for sidecars.
     pub certificates_signed: IntCounter,
+    /// Connections that found no place, by port.
+    pub refused: IntCounterVec,
     /// How long it takes to translate and publish, in seconds.
     pub publish_seconds: Histogram,
     updates: IntCounter,
@@ -56,6 +58,12 @@ impl Metrics {
                 on,
                 "pillion_api_handshake_failures_total",
                 "TLS handshakes with the API that failed.",
+            )?,
+            refused: counters(
+                on,
+                "pillion_connections_refused_total",
+                "Connections closed because there were too many, by port.",
+                &["port"],
             )?,
             certificates_signed: counter(
                 on,

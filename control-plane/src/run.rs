@@ -109,7 +109,8 @@ async fn run(args: Args, metrics: Arc<Metrics>) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         next: Arc::new(AtomicU64::new(1)),
     };
-    let connections = Connections { tls: own.tls(), streams, shutdown, metrics };
+    let most = args.max_connections as usize;
+    let connections = Connections { tls: own.tls(), streams, shutdown, metrics, most };
     tokio::spawn(own.keep_fresh());
     let connections = tokio::spawn(connections.serve(TcpListener::from_std(api)?));
     phase.send_replace(Phase::Serving);

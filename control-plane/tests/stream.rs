@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use certs::LeafKey;
 use common::{PATIENCE, Plane, hello, identity, names, pinned, registration, with_certificate};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tonic::Code;
 use wire::{Kind, proto};
 
@@ -196,7 +199,7 @@ async fn at_a_sigterm_streams_end_with_unavailable_and_the_process_with_0() {
     let ended = tokio::spawn(async move { sidecar.next().await.unwrap_err() });
     let code = tokio::task::spawn_blocking(move || (plane.terminate(), plane)).await.unwrap().0;
     assert_eq!(code, Some(0));
-    let status = tokio::time::timeout(PATIENCE, ended).await.unwrap().unwrap();
+    let status = timeout(PATIENCE, ended).await.unwrap().unwrap();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
     assert!(status.message().contains("shutting down"), "{status}");
 }
@@ -218,4 +221,37 @@ async fn problems_are_shown_and_logged_once_until_they_are_repaired() {
     let metrics = plane.get("/metrics").await;
     assert!(metrics.contains("pillion_problems{cause=\"unknown_field\"} 0"), "{metrics}");
     assert!(metrics.contains("process_resident_memory_bytes"), "{metrics}");
+}
+
+/// Waits until the other end has closed a connection, before a handshake that does not come is given up.
+async fn until_closed(mut socket: TcpStream) {
+    let ended = timeout(Duration::from_secs(5), socket.read(&mut [0])).await.unwrap();
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_are_bounded_apart_from_sidecars_and_sidecars_as_well() {
+    let plane = Plane::start_for(16);
+    let mut sidecars = vec![plane.join("shop", hello(&["shop/api"])).await];
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        silent.push(TcpStream::connect(plane.api).await.unwrap());
+    }
+    // Two of sixteen may be strangers, and a sidecar finds a place beside them.
+    for stranger in silent.drain(..3) {
+        until_closed(stranger).await;
+    }
+    sidecars.push(plane.join("shop", hello(&["shop/api"])).await);
+    drop(silent);
+    while sidecars.len() < 16 {
+        sidecars.push(plane.join("shop", hello(&["shop/api"])).await);
+    }
+    until_closed(TcpStream::connect(plane.api).await.unwrap()).await;
+    for sidecar in &mut sidecars {
+        assert_eq!(names(&sidecar.update().await), ["inbound 127.0.1.1", "-shop/api"]);
+    }
+    let metrics = plane.get("/metrics").await;
+    let refused = metrics.lines().find(|line| line.contains("_refused_total{port=\"api\"}"));
+    let refused: u32 = refused.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(refused >= 4, "three who said nothing, and one too many: {refused}");
 }

@@ -16,12 +16,16 @@ use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 
 use crate::listen;
+use crate::room::Room;
 
 /// What the admin server answers with.
 pub type Answer = Response<Full<Bytes>>;
 
 /// How long a client may take for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections at the same time: of probes, of Prometheus, of people.
+const MOST: usize = 64;
 
 /// How long the accept loop rests when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -32,11 +36,12 @@ where
     H: Fn(&Request<Incoming>, SocketAddr) -> Answer + Send + Sync + 'static,
 {
     let handler = Arc::new(handler);
+    let mut room = Room::new("admin", MOST);
     loop {
         match listener.accept().await {
             Ok((socket, seen)) => {
                 let (handler, peer) = (Arc::clone(&handler), listen::peer(seen));
-                tokio::spawn(async move {
+                room.admit(async move {
                     let service = service_fn(move |request: Request<Incoming>| {
                         let answer = handler(&request, peer);
                         async move { Ok::<_, Infallible>(answer) }
@@ -85,4 +90,31 @@ fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_probe_is_answered_beside_any_number_of_silent_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, |_, _| text(StatusCode::OK, "ready")));
+        let mut silent = Vec::new();
+        for _ in 0..2 * MOST {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let mut probe = TcpStream::connect(address).await.unwrap();
+        probe.write_all(b"GET /ready HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        let mut nothing = [0];
+        let closed = tokio::time::timeout(HEAD_TIMEOUT / 2, silent[0].read(&mut nothing)).await;
+        assert_eq!(closed.expect("the oldest is closed").unwrap(), 0);
+    }
 }

@@ -5,5 +5,6 @@ pub mod admin;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod room;
 pub mod settings;
 pub mod signal;

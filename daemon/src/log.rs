@@ -5,6 +5,7 @@
 
 use std::io::IsTerminal;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use prometheus::Registry as Metrics;
@@ -20,6 +21,9 @@ use crate::settings::nearest;
 
 /// Lines that may wait to be written.
 const QUEUE: usize = 1024;
+
+/// How often something is logged that comes again and again.
+const SELDOM: Duration = Duration::from_secs(60);
 
 /// The settings of the log.
 #[derive(Debug, Clone, Args)]
@@ -135,6 +139,21 @@ impl Log {
     }
 }
 
+/// Keeps what comes again and again from filling the log.
+#[derive(Debug, Default)]
+pub struct Seldom(Option<Instant>);
+
+impl Seldom {
+    /// Whether it is to be logged now: the first time, and a minute after it was last.
+    pub fn is_due(&mut self) -> bool {
+        let is_due = self.0.is_none_or(|last| last.elapsed() >= SELDOM);
+        if is_due {
+            self.0 = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
 /// The log as a layer, for a subscriber that has other layers beside it.
 pub fn layer(args: LogArgs) -> (Box<dyn Layer<Registry> + Send + Sync>, Log) {
     let (writer, guard) = NonBlockingBuilder::default()
@@ -183,6 +202,12 @@ mod tests {
         assert!(
             quiet.would_enable("any", &Level::INFO) && !quiet.would_enable("spans", &Level::ERROR)
         );
+    }
+
+    #[test]
+    fn what_comes_again_and_again_is_due_once() {
+        let mut seldom = Seldom::default();
+        assert_eq!([seldom.is_due(), seldom.is_due()], [true, false]);
     }
 
     #[test]

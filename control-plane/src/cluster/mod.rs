@@ -131,7 +131,7 @@ impl Member {
         let (tell, told) = mpsc::channel(WAITING_EVENTS);
         tokio::spawn(teller().tell_injections(told));
         let settings = injected(args.clone(), authority);
-        let webhook = Webhook { settings, tls, tell, phase, metrics };
+        let webhook = Webhook::new(settings, tls, tell, phase, metrics);
         tokio::spawn(webhook.serve(TcpListener::from_std(listener)?));
         Ok(())
     }

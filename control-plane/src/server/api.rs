@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use certs::peer_identity;
+use daemon::log::Seldom;
+use daemon::room::Room;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -14,7 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use model::spiffe::SpiffeId;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -26,6 +28,12 @@ use crate::metrics::Metrics;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Of all connections, one in so many may be of somebody who has not proved yet who it is.
+const NEWCOMERS: usize = 8;
+
+/// How long somebody may be there without a proof: an API server that reviews tokens may be slow.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the accept loop rests when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -50,6 +58,17 @@ pub struct Peer {
     pub identity: Option<SpiffeId>,
 }
 
+/// Told when whoever is at the other end of a connection has proved who it is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Admission(Arc<Notify>);
+
+impl Admission {
+    /// It has proved it, once more perhaps.
+    pub(super) fn grant(&self) {
+        self.0.notify_one();
+    }
+}
+
 /// Serves the API's connections.
 #[derive(Debug)]
 pub struct Connections {
@@ -61,14 +80,20 @@ pub struct Connections {
     pub shutdown: watch::Receiver<bool>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How many there may be at the same time.
+    pub most: usize,
 }
 
 impl Connections {
-    /// Accepts connections until the process is to end. Whatever `accept` says, it goes on.
+    /// Accepts connections until the process is to end. Whatever `accept` says, it goes on. Those who
+    /// have not proved who they are, be they many, take no place from those who have.
     pub async fn serve(mut self, listener: TcpListener) {
         let service = MeshServer::new(self.streams.clone())
             .max_decoding_message_size(LARGEST_MESSAGE)
             .max_encoding_message_size(usize::MAX);
+        let places = Arc::new(Semaphore::new(self.most));
+        let mut newcomers = Room::new("api", (self.most / NEWCOMERS).max(1));
+        let mut told = Seldom::default();
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -76,11 +101,23 @@ impl Connections {
             };
             match accepted {
                 Ok((socket, seen)) => {
+                    let refused = self.metrics.refused.with_label_values(&["api"]);
+                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                        refused.inc();
+                        if told.is_due() {
+                            tracing::warn!(most = self.most, "api: too many connections");
+                        }
+                        continue;
+                    };
                     let address = daemon::listen::peer(seen);
                     let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.borrow()));
                     let (service, shutdown) = (service.clone(), self.shutdown.clone());
                     let metrics = Arc::clone(&self.metrics);
-                    tokio::spawn(connection(acceptor, socket, address, service, shutdown, metrics));
+                    let newcomer =
+                        connection(acceptor, socket, address, service, shutdown, metrics, place);
+                    if newcomers.admit(newcomer) {
+                        refused.inc();
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "api: cannot accept a connection");
@@ -91,7 +128,8 @@ impl Connections {
     }
 }
 
-/// One connection from its handshake to its end.
+/// One connection from its handshake until it is known who is at the other end. From then on it has
+/// a task of its own, and is no newcomer any more.
 async fn connection(
     acceptor: TlsAcceptor,
     socket: TcpStream,
@@ -99,14 +137,43 @@ async fn connection(
     service: MeshServer<Streams>,
     shutdown: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
+    place: OwnedSemaphorePermit,
 ) {
     match handshake(acceptor, socket).await {
-        Ok(socket) => converse(socket, address, service, shutdown).await,
+        Ok(socket) => {
+            let admission = Admission::default();
+            let told = admission.clone();
+            let conversation = async move {
+                let _place = place;
+                converse(socket, address, service, shutdown, told).await;
+            };
+            if !admit(conversation, &admission, PROOF_TIMEOUT).await {
+                tracing::debug!(peer = %address, "has not proved who it is");
+            }
+        }
         Err(error) => {
             metrics.handshake_failures.inc();
             tracing::debug!(peer = %address, %error, "no TLS handshake");
         }
     }
+}
+
+/// Has a conversation go on by itself once its other end is admitted, and breaks it off if that takes
+/// too long. Says whether that was not so.
+async fn admit(
+    conversation: impl Future<Output = ()> + Send + 'static,
+    admission: &Admission,
+    patience: Duration,
+) -> bool {
+    let mut conversation = Box::pin(conversation);
+    tokio::select! {
+        () = &mut conversation => {}
+        () = admission.0.notified() => {
+            tokio::spawn(conversation);
+        }
+        () = tokio::time::sleep(patience) => return false,
+    }
+    true
 }
 
 async fn handshake(acceptor: TlsAcceptor, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
@@ -123,11 +190,13 @@ async fn converse(
     address: SocketAddr,
     service: MeshServer<Streams>,
     mut shutdown: watch::Receiver<bool>,
+    admission: Admission,
 ) {
     let certificates = socket.get_ref().1.peer_certificates();
     let peer = Peer { address, identity: certificates.and_then(peer_identity) };
     let service = service.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(admission.clone());
         request
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -146,5 +215,34 @@ async fn converse(
     };
     if let Err(error) = ended {
         tracing::debug!(peer = %address, %error, "a connection has broken");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const AT_ONCE: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn who_proves_nothing_is_sent_away_and_who_does_is_no_newcomer_any_more() {
+        let admission = Admission::default();
+        assert!(!admit(pending(), &admission, AT_ONCE).await);
+        assert!(admit(async {}, &admission, LONG).await, "it has left by itself");
+        let (go_on, goes_on) = oneshot::channel();
+        let (over, is_over) = oneshot::channel();
+        admission.grant();
+        let conversation = async {
+            goes_on.await.unwrap();
+            over.send(()).unwrap();
+        };
+        assert!(admit(conversation, &admission, LONG).await);
+        go_on.send(()).unwrap();
+        is_over.await.unwrap();
     }
 }

@@ -10,6 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use wire::proto::{self, SyncRequest, SyncResponse, sync_request, sync_response};
 
+use super::api::Admission;
 use super::authenticate::{Authenticator, Proved};
 use super::certificates::Certificates;
 use super::hello::{self, Hello};
@@ -59,7 +60,9 @@ impl proto::mesh_server::Mesh for Streams {
         let peer = request.extensions().get::<Peer>();
         let peer = peer.ok_or_else(|| Status::internal("the connection's peer is not known"))?;
         let (peer, metadata) = (peer.clone(), request.metadata().clone());
+        let admission = request.extensions().get::<Admission>().cloned();
         let proved = self.authenticator.identify(&peer, &metadata).await?;
+        admission.iter().for_each(Admission::grant);
         let (answers, receiver) = mpsc::channel(PENDING);
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let stream = Stream { id, peer, proved, answers, shared: self.clone() };

@@ -52,6 +52,12 @@ impl Plane {
         Self::run(dir, |command| command.arg("--config-dir").arg(config))
     }
 
+    /// Starts with a bound on the connections to its API.
+    pub(crate) fn start_for(most: u32) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::run(dir, |command| command.args(["--max-connections", &most.to_string()]))
+    }
+
     /// Starts with the objects of an API server, and a webhook at this address.
     pub(crate) fn start_on(api: &ApiServer, webhook: SocketAddr) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
