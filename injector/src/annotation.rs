@@ -12,6 +12,14 @@ pub const SKIP_INBOUND_SUBNETS: &str = "pillion.dev/skip-inbound-subnets";
 pub const SKIP_OUTBOUND_SUBNETS: &str = "pillion.dev/skip-outbound-subnets";
 /// What the sidecar logs: a level, or a list of TARGET=LEVEL.
 pub const LOG_LEVEL: &str = "pillion.dev/log-level";
+/// How a line of the sidecar's log is written: `text` or `json`.
+pub const LOG_FORMAT: &str = "pillion.dev/log-format";
+/// What the sidecar writes to its access log: `off`, `errors` or `all`.
+pub const ACCESS_LOG: &str = "pillion.dev/access-log";
+/// Where the sidecar sends spans, such as `http://otel-collector.telemetry:4317`.
+pub const OTLP_ENDPOINT: &str = "pillion.dev/otlp-endpoint";
+/// The share of new traces that are recorded, 0 to 1.
+pub const TRACE_SAMPLE_RATIO: &str = "pillion.dev/trace-sample-ratio";
 /// Whether what comes without the mesh is let in: `allow` or `deny`.
 pub const INBOUND_PLAINTEXT: &str = "pillion.dev/inbound-plaintext";
 /// Whether the pod may connect to what is not in the mesh: `allow` or `deny`.
@@ -35,13 +43,17 @@ pub const SIDECAR: &str = "pillion.dev/sidecar";
 pub(crate) const PREFIX: &str = "pillion.dev/";
 
 /// The annotations that a pod may have before it is injected.
-pub(crate) const KNOWN: [&str; 15] = [
+pub(crate) const KNOWN: [&str; 19] = [
     INJECT,
     SKIP_INBOUND_PORTS,
     SKIP_OUTBOUND_PORTS,
     SKIP_INBOUND_SUBNETS,
     SKIP_OUTBOUND_SUBNETS,
     LOG_LEVEL,
+    LOG_FORMAT,
+    ACCESS_LOG,
+    OTLP_ENDPOINT,
+    TRACE_SAMPLE_RATIO,
     INBOUND_PLAINTEXT,
     EGRESS,
     DRAIN_TIMEOUT,

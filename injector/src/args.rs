@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::quantity::Quantity;
 use crate::settings::Resources;
+use crate::variable::Variables;
 
 /// What is injected: images, and what they are given.
 #[derive(Debug, Clone, Args)]
@@ -58,6 +59,11 @@ pub struct InjectionArgs {
         help_heading = "Injection"
     )]
     pub proxy_memory_limit: Option<Quantity>,
+
+    /// What each sidecar is told, where its pod says no other: a variable of `pillion-proxy`, such as
+    /// PILLION_ACCESS_LOG=errors. May be given more than once, or with commas between several.
+    #[arg(long, env = "PILLION_PROXY_ENV", value_name = "NAME=VALUE", help_heading = "Injection")]
+    pub proxy_env: Vec<Variables>,
 }
 
 impl InjectionArgs {
@@ -67,6 +73,11 @@ impl InjectionArgs {
             "" => format!("{name}:{version}"),
             registry => format!("{registry}/{name}:{version}"),
         }
+    }
+
+    /// What a sidecar is told whose pod says no other.
+    pub fn variables(&self) -> Variables {
+        Variables(self.proxy_env.iter().flat_map(|several| several.0.clone()).collect())
     }
 
     /// What a sidecar gets whose pod says no other.
@@ -96,6 +107,23 @@ mod tests {
         let args = parse(&[]);
         assert_eq!(args.resources(), Resources::standard());
         assert_eq!(args.image("pillion-proxy", "1.2.3"), "pillion-proxy:1.2.3");
+    }
+
+    #[test]
+    fn what_is_told_is_given_once_or_more_often() {
+        let flags = [
+            "--proxy-env",
+            "PILLION_EGRESS=deny,PILLION_LOG_LEVEL=a=off,info",
+            "--proxy-env=PILLION_ACCESS_LOG=all",
+        ];
+        let told = [
+            ("PILLION_EGRESS", "deny"),
+            ("PILLION_LOG_LEVEL", "a=off,info"),
+            ("PILLION_ACCESS_LOG", "all"),
+        ];
+        let told = told.map(|(name, value)| (name, value.to_owned()));
+        assert_eq!(parse(&flags).variables(), Variables(told.to_vec()));
+        assert_eq!(parse(&[]).variables(), Variables::default());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::probe::Asked;
 use crate::settings::{Resources, Settings};
+use crate::variable::OTLP_VARIABLE;
 use crate::wishes::Wishes;
 
 /// The name of the container that redirects.
@@ -90,7 +91,7 @@ fn environment(wishes: &Wishes, probes: &[Asked], settings: &Settings) -> Vec<Va
     let plain = |name: &str, value: &str| json!({"name": name, "value": value});
     let token_file = format!("{TOKEN_DIRECTORY}/token");
     let mut variables = vec![
-        json!({"name": "PILLION_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}}),
+        field("PILLION_ADDRESS", "status.podIPs"),
         plain("PILLION_REDIRECTED", "true"),
         plain("PILLION_CONTROL_PLANE", &settings.control_plane),
         plain("PILLION_TOKEN_FILE", &token_file),
@@ -100,10 +101,32 @@ fn environment(wishes: &Wishes, probes: &[Asked], settings: &Settings) -> Vec<Va
         workers(&wishes.resources),
     ];
     variables.extend(wishes.variables.iter().map(|(name, value)| plain(name, value)));
+    if wishes.variables.iter().any(|(name, _)| *name == OTLP_VARIABLE) {
+        variables.extend(place());
+    }
     if !probes.is_empty() {
         variables.push(plain("PILLION_PROBES", &json!(probes).to_string()));
     }
     variables
+}
+
+/// A variable with a field of the pod.
+fn field(name: &str, path: &str) -> Value {
+    json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
+}
+
+/// Which pod it is, for spans: the attributes that OpenTelemetry reads for itself (semantic conventions,
+/// Kubernetes).
+fn place() -> [Value; 4] {
+    let attributes = "k8s.pod.name=$(OTEL_RESOURCE_ATTRIBUTES_POD_NAME),\
+                      k8s.namespace.name=$(OTEL_RESOURCE_ATTRIBUTES_NAMESPACE_NAME),\
+                      k8s.node.name=$(OTEL_RESOURCE_ATTRIBUTES_NODE_NAME)";
+    [
+        field("OTEL_RESOURCE_ATTRIBUTES_POD_NAME", "metadata.name"),
+        field("OTEL_RESOURCE_ATTRIBUTES_NAMESPACE_NAME", "metadata.namespace"),
+        field("OTEL_RESOURCE_ATTRIBUTES_NODE_NAME", "spec.nodeName"),
+        json!({"name": "OTEL_RESOURCE_ATTRIBUTES", "value": attributes}),
+    ]
 }
 
 /// As many workers as the sidecar may use CPUs. Without a limit as many as are kept for it: on a

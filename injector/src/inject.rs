@@ -21,7 +21,7 @@ pub fn inject(object: &Value, settings: &Settings) -> Outcome {
         Err(faults) => return Outcome::Refused(faults),
     }
     let conflicts = pod.conflicts();
-    let wishes = Wishes::read(&pod.annotations, &settings.resources);
+    let wishes = Wishes::read(&pod.annotations, &settings.resources, &settings.variables);
     let probes = probe::all(&pod);
     match (wishes, probes) {
         (Ok(wishes), Ok(probes)) if conflicts.is_empty() => {

@@ -17,6 +17,7 @@ pub mod quantity;
 mod review;
 mod settings;
 mod uninject;
+pub mod variable;
 mod wishes;
 
 pub use inject::inject;

@@ -3,6 +3,7 @@
 use model::spiffe::TrustDomain;
 
 use crate::quantity::Quantity;
+use crate::variable::Variables;
 
 /// What all injected pods have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Settings {
     pub version: String,
     /// What a sidecar gets whose pod says no other.
     pub resources: Resources,
+    /// What a sidecar is told whose pod says no other.
+    pub variables: Variables,
 }
 
 /// What a sidecar asks of its node, and what it may use at most.

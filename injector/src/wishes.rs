@@ -7,13 +7,13 @@ use std::str::FromStr;
 use redirect::settings::{Ports, Subnets};
 
 use crate::annotation::{
-    CPU_LIMIT, CPU_REQUEST, DRAIN_TIMEOUT, EGRESS, INBOUND_PLAINTEXT, KNOWN, LOG_LEVEL,
-    MEMORY_LIMIT, MEMORY_REQUEST, PREFIX, SKIP_INBOUND_PORTS, SKIP_INBOUND_SUBNETS,
-    SKIP_OUTBOUND_PORTS, SKIP_OUTBOUND_SUBNETS, field,
+    CPU_LIMIT, CPU_REQUEST, KNOWN, MEMORY_LIMIT, MEMORY_REQUEST, PREFIX, SKIP_INBOUND_PORTS,
+    SKIP_INBOUND_SUBNETS, SKIP_OUTBOUND_PORTS, SKIP_OUTBOUND_SUBNETS, field,
 };
 use crate::outcome::Fault;
 use crate::quantity::Quantity;
 use crate::settings::Resources;
+use crate::variable::{PLAINTEXT_VARIABLE, TOLD, Variables};
 
 /// The most CPUs that can be workers (`--workers`).
 const MOST_CPUS: u128 = 256;
@@ -32,20 +32,21 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
-    /// Reads the annotations of a pod; `standard` is for what they do not say.
+    /// Reads the annotations of a pod; `standard` and `of_all` are for what they do not say.
     ///
     /// # Errors
     /// Every annotation that says what cannot be, or that nobody knows.
     pub(crate) fn read(
         annotations: &BTreeMap<String, String>,
         standard: &Resources,
+        of_all: &Variables,
     ) -> Result<Self, Vec<Fault>> {
         let mut reader = Reader { annotations, faults: Vec::new() };
         reader.refuse_unknown();
         let rules = reader.rules();
-        let variables = reader.variables();
+        let variables = reader.variables(of_all);
         let resources = reader.resources(standard);
-        let is_strict = annotations.get(INBOUND_PLAINTEXT).is_some_and(|text| text == "deny");
+        let is_strict = variables.contains(&(PLAINTEXT_VARIABLE, "deny".to_owned()));
         match reader.faults {
             faults if faults.is_empty() => Ok(Self { rules, variables, resources, is_strict }),
             faults => Err(faults),
@@ -99,17 +100,14 @@ impl Reader<'_> {
         given.collect()
     }
 
-    /// The annotations that the sidecar obeys, as its variables.
-    fn variables(&mut self) -> Vec<(&'static str, String)> {
-        let settings = [
-            (LOG_LEVEL, "PILLION_LOG_LEVEL", log_level as fn(&str) -> _),
-            (INBOUND_PLAINTEXT, "PILLION_INBOUND_PLAINTEXT", policy),
-            (EGRESS, "PILLION_EGRESS", policy),
-            (DRAIN_TIMEOUT, "PILLION_DRAIN_TIMEOUT", duration),
-        ];
-        let given = settings
-            .into_iter()
-            .filter_map(|(name, variable, parse)| Some((variable, self.parsed(name, parse)?)));
+    /// The annotations that the sidecar obeys, as its variables; `of_all` is for what they do not
+    /// say.
+    fn variables(&mut self, of_all: &Variables) -> Vec<(&'static str, String)> {
+        let of_all = |name| of_all.0.iter().rfind(|(known, _)| *known == name);
+        let given = TOLD.iter().filter_map(|told| {
+            let own = self.parsed(told.annotation, told.parse);
+            Some((told.variable, own.or_else(|| Some(of_all(told.variable)?.1.clone()))?))
+        });
         given.collect()
     }
 
@@ -174,24 +172,6 @@ fn joined<T: ToString>(entries: &[T]) -> String {
     entries.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn log_level(text: &str) -> Result<String, String> {
-    match text.parse::<daemon::log::Filter>() {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("{text:?} is no filter of a log: {error}")),
-    }
-}
-
-fn policy(text: &str) -> Result<String, String> {
-    match text {
-        "allow" | "deny" => Ok(text.to_owned()),
-        _ => Err(format!("{text:?} is neither allow nor deny")),
-    }
-}
-
-fn duration(text: &str) -> Result<String, String> {
-    model::duration::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
-}
-
 fn quantity(text: &str) -> Result<Quantity, String> {
     parse(text)
 }
@@ -213,11 +193,20 @@ fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::annotation::{
+        ACCESS_LOG, DRAIN_TIMEOUT, EGRESS, INBOUND_PLAINTEXT, LOG_FORMAT, LOG_LEVEL, OTLP_ENDPOINT,
+        TRACE_SAMPLE_RATIO,
+    };
 
     fn read(annotations: &[(&str, &str)]) -> Result<Wishes, Vec<String>> {
+        read_in(annotations, "")
+    }
+
+    /// In a mesh whose sidecars are all told something.
+    fn read_in(annotations: &[(&str, &str)], of_all: &str) -> Result<Wishes, Vec<String>> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let annotations = annotations.iter().map(owned).collect();
-        Wishes::read(&annotations, &Resources::standard())
+        Wishes::read(&annotations, &Resources::standard(), &of_all.parse().unwrap())
             .map_err(|faults| faults.iter().map(ToString::to_string).collect())
     }
 
@@ -241,6 +230,10 @@ mod tests {
             (INBOUND_PLAINTEXT, "deny"),
             (EGRESS, "allow"),
             (DRAIN_TIMEOUT, "1m30s"),
+            (LOG_FORMAT, "json"),
+            (ACCESS_LOG, "errors"),
+            (OTLP_ENDPOINT, "http://collector:4317"),
+            (TRACE_SAMPLE_RATIO, "0.1"),
         ])
         .unwrap();
         assert_eq!(
@@ -249,12 +242,30 @@ mod tests {
         );
         let variables = [
             ("PILLION_LOG_LEVEL", "info,proxy=debug".to_owned()),
+            ("PILLION_LOG_FORMAT", "json".to_owned()),
+            ("PILLION_ACCESS_LOG", "errors".to_owned()),
+            ("PILLION_OTLP_ENDPOINT", "http://collector:4317".to_owned()),
+            ("PILLION_TRACE_SAMPLE_RATIO", "0.1".to_owned()),
             ("PILLION_INBOUND_PLAINTEXT", "deny".to_owned()),
             ("PILLION_EGRESS", "allow".to_owned()),
             ("PILLION_DRAIN_TIMEOUT", "1m30s".to_owned()),
         ];
         assert_eq!(wishes.variables, variables);
         assert!(wishes.is_strict);
+    }
+
+    #[test]
+    fn what_all_sidecars_are_told_counts_where_the_pod_says_nothing() {
+        let of_all =
+            "PILLION_ACCESS_LOG=all,PILLION_INBOUND_PLAINTEXT=deny,PILLION_ACCESS_LOG=errors";
+        let wishes = read_in(&[], of_all).unwrap();
+        let expected = [("PILLION_ACCESS_LOG", "errors"), ("PILLION_INBOUND_PLAINTEXT", "deny")];
+        assert_eq!(wishes.variables, expected.map(|(name, value)| (name, value.to_owned())));
+        assert!(wishes.is_strict);
+        let wishes = read_in(&[(ACCESS_LOG, "off"), (INBOUND_PLAINTEXT, "allow")], of_all).unwrap();
+        let expected = [("PILLION_ACCESS_LOG", "off"), ("PILLION_INBOUND_PLAINTEXT", "allow")];
+        assert_eq!(wishes.variables, expected.map(|(name, value)| (name, value.to_owned())));
+        assert!(!wishes.is_strict);
     }
 
     #[test]
@@ -270,6 +281,12 @@ mod tests {
             (SKIP_OUTBOUND_SUBNETS, "here", "`here` is no address and no CIDR such as 10.0.0.0/8"),
             (INBOUND_PLAINTEXT, "Deny", "\"Deny\" is neither allow nor deny"),
             (EGRESS, "", "\"\" is neither allow nor deny"),
+            (ACCESS_LOG, "on", "\"on\" is none of off, errors, all"),
+            (LOG_FORMAT, "JSON", "\"JSON\" is none of text, json"),
+            (OTLP_ENDPOINT, "collector:4317", "\"collector:4317\" is not http://HOST:PORT"),
+            (OTLP_ENDPOINT, "http://collector", "\"http://collector\" is not http://HOST:PORT"),
+            (TRACE_SAMPLE_RATIO, "10%", "\"10%\" is no number from 0 to 1"),
+            (TRACE_SAMPLE_RATIO, "1.1", "\"1.1\" is no number from 0 to 1"),
             (CPU_REQUEST, "fast", "\"fast\" is no amount such as 100m, 1.5 or 64Mi"),
             (
                 CPU_LIMIT,
@@ -312,7 +329,8 @@ mod tests {
                 .iter()
                 .filter_map(|(name, value)| Some(((*name).to_owned(), (*value)?.to_owned())))
                 .collect();
-            let resources = Wishes::read(&annotations, &standard).unwrap().resources;
+            let wishes = Wishes::read(&annotations, &standard, &Variables::default());
+            let resources = wishes.unwrap().resources;
             assert_eq!(resources.cpu_request.to_string(), cpu, "{given:?}");
             assert_eq!(resources.cpu_limit.map(|q| q.to_string()).as_deref(), most, "{given:?}");
         }

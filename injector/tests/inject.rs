@@ -289,6 +289,29 @@ fn annotations_reach_the_containers() {
 }
 
 #[test]
+fn spans_say_which_pod_they_are_of() {
+    let after = injected(&pod("annotations: {pillion.dev/otlp-endpoint: 'http://otel:4317'}", ""));
+    let attributes = variable(&after, "OTEL_RESOURCE_ATTRIBUTES").as_str().unwrap();
+    let env = after["spec"]["initContainers"][1]["env"].as_array().unwrap();
+    let place = |name: &str| env.iter().position(|one| one["name"] == name).unwrap();
+    for (key, end, path) in [
+        ("k8s.pod.name", "POD_NAME", "metadata.name"),
+        ("k8s.namespace.name", "NAMESPACE_NAME", "metadata.namespace"),
+        ("k8s.node.name", "NODE_NAME", "spec.nodeName"),
+    ] {
+        let name = format!("OTEL_RESOURCE_ATTRIBUTES_{end}");
+        assert!(attributes.split(',').any(|one| one == format!("{key}=$({name})")), "{attributes}");
+        assert_eq!(env[place(&name)]["valueFrom"]["fieldRef"]["fieldPath"], path);
+        assert!(
+            place(&name) < place("OTEL_RESOURCE_ATTRIBUTES"),
+            "only what came before is put in"
+        );
+    }
+    assert_known(&after);
+    assert!(variable(&injected(&pod("", "")), "OTEL_RESOURCE_ATTRIBUTES").is_null());
+}
+
+#[test]
 fn workers_are_the_limit_of_cpus_or_what_is_kept() {
     let resource = |annotations: &str| {
         let after = injected(&pod(annotations, ""));

@@ -79,6 +79,7 @@ pub(super) fn each(file: &str, text: &str, act: Act<'_>) -> Documents {
 
 #[cfg(test)]
 mod tests {
+    use injector::variable::Variables;
     use injector::{Resources, Settings};
 
     use super::*;
@@ -95,6 +96,7 @@ mod tests {
             token_audience: "pillion.dev".into(),
             version: "1".into(),
             resources: Resources::standard(),
+            variables: Variables::default(),
         }
     }
 

@@ -218,6 +218,7 @@ impl InjectArgs {
             token_audience: self.token_audience.clone(),
             version: VERSION.into(),
             resources: self.injection.resources(),
+            variables: self.injection.variables(),
         })
     }
 

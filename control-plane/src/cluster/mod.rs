@@ -154,6 +154,7 @@ fn injected(
             token_audience: args.token_audience.clone(),
             version: version.to_owned(),
             resources: args.injection.resources(),
+            variables: args.injection.variables(),
         })
     };
     let (newest, settings) = watch::channel(make(&authority.borrow_and_update()));

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test uses a part of it
 
+use injector::variable::Variables;
 use injector::{Outcome, Resources, Settings};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
@@ -18,6 +19,7 @@ pub(crate) fn settings() -> Settings {
         token_audience: "pillion.dev".into(),
         version: "1.2.3".into(),
         resources: Resources::standard(),
+        variables: Variables::default(),
     }
 }
 

@@ -234,6 +234,7 @@ fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use injector::variable::Variables;
     use injector::{Resources, Skip};
     use serde_json::json;
 
@@ -250,6 +251,7 @@ mod tests {
             token_audience: "pillion.dev".into(),
             version: "1".into(),
             resources: Resources::standard(),
+            variables: Variables::default(),
         };
         let (tell, told) = mpsc::channel(4);
         let settings = watch::channel(Arc::new(settings)).1;

@@ -73,6 +73,9 @@ impl<'a> Sandbox<'a> {
                 let ips = list(&self.pod["status"]["podIPs"]).map(|ip| text(&ip["ip"]));
                 ips.collect::<Vec<_>>().join(",")
             }
+            "metadata.name" => text(&self.pod["metadata"]["name"]).to_owned(),
+            "metadata.namespace" => text(&self.pod["metadata"]["namespace"]).to_owned(),
+            "spec.nodeName" => "house".to_owned(),
             other => panic!("no sidecar has asked for {other} so far"),
         }
     }
