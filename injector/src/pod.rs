@@ -13,6 +13,9 @@ use crate::outcome::{Fault, Skip};
 /// The sidecars of the meshes that redirect as well: two redirections fight each other.
 const OTHER_SIDECARS: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
 
+/// The label of a node by which its system is told.
+const NODE_SYSTEM: &str = "kubernetes.io/os";
+
 /// A pod, or the template of pods.
 #[derive(Debug)]
 pub(crate) struct Pod {
@@ -74,11 +77,16 @@ impl Pod {
         if self.spec.host_network == Some(true) {
             return Ok(Some(Skip::HostNetwork));
         }
-        let system = self.spec.os.as_ref().map(|os| os.name.as_str());
-        if let Some(other) = system.filter(|name| *name != "linux") {
+        if let Some(other) = self.system().filter(|name| *name != "linux") {
             return Ok(Some(Skip::OtherSystem(other.to_owned())));
         }
         Ok(self.other_sidecar().map(Skip::OtherSidecar))
+    }
+
+    /// The system that its nodes run, if it says so: either field will do.
+    fn system(&self) -> Option<&str> {
+        let selected = || self.spec.node_selector.as_ref()?.get(NODE_SYSTEM).map(String::as_str);
+        self.spec.os.as_ref().map(|os| os.name.as_str()).or_else(selected)
     }
 
     /// Either of the two says it: whoever wants no sidecar need not know which to write.

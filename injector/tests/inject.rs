@@ -114,6 +114,7 @@ fn pods_that_are_skipped() {
         ("annotations: {pillion.dev/inject: disabled, pillion.dev/egress: x}", "", Skip::Disabled),
         ("", "hostNetwork: true", Skip::HostNetwork),
         ("", "os: {name: windows}", Skip::OtherSystem("windows".into())),
+        ("", "nodeSelector: {kubernetes.io/os: windows}", Skip::OtherSystem("windows".into())),
         ("", "initContainers: [{name: istio-proxy}]", other("container istio-proxy")),
         (
             "annotations: {pillion.dev/sidecar: hbone}",
@@ -124,6 +125,7 @@ fn pods_that_are_skipped() {
     for (metadata, spec, skip) in cases {
         assert_eq!(inject(&pod(metadata, spec)), Outcome::Skipped(skip), "{metadata} {spec}");
     }
+    injected(&pod("", "nodeSelector: {kubernetes.io/os: linux, disk: fast}"));
     let linkerd = yaml("spec: {containers: [{name: a}, {name: linkerd-proxy}]}");
     assert_eq!(inject(&linkerd), Outcome::Skipped(other("container linkerd-proxy")));
 }
