@@ -6,7 +6,7 @@ mod common;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::{apply, assert_known, pod, settings};
+use common::{apply, assert_known, pod, settings, yaml};
 use injector::{Review, Skip, Verdict, review};
 use serde_json::{Value, json};
 
@@ -175,4 +175,18 @@ fn a_question_without_a_pod_is_refused_by_its_field() {
     question["request"].as_object_mut().unwrap().remove("object");
     let (_, response) = ask(&question);
     assert_eq!(response["allowed"], false);
+}
+
+/// With `failurePolicy: Fail` a node's own pods would wait for a control plane that waits for them.
+#[test]
+fn the_webhook_is_not_asked_about_pods_that_use_the_network_of_their_node() {
+    let configuration = yaml(include_str!("../../deploy/base/webhook.yaml"));
+    let webhooks = configuration["webhooks"].as_array().unwrap();
+    assert_eq!(webhooks.len(), 2);
+    for webhook in webhooks {
+        let conditions = webhook["matchConditions"].as_array().unwrap();
+        let expression = "!(has(object.spec.hostNetwork) && object.spec.hostNetwork)";
+        assert_eq!(conditions.len(), 1);
+        assert_eq!(conditions[0]["expression"], expression);
+    }
 }

@@ -35,8 +35,9 @@ async fn the_permissions_are_those_that_are_used() {
                  "rules": [{"backendRefs": [{"name": "api", "port": 80}]}]}}));
     cluster.api.put(&json!({"apiVersion": "pillion.dev/v1alpha1", "kind": "InboundPolicy",
         "metadata": {"name": "a", "namespace": "shop"}, "spec": {"plaintext": "Allow"}}));
+    let windows = json!({"os": {"name": "windows"}});
     poll::until("an Event", SOON, async || {
-        let made = cluster.api.create(&pod(&json!({}), &json!({"hostNetwork": true}))).await;
+        let made = cluster.api.create(&pod(&json!({}), &windows)).await;
         made.map_err(|failure| failure.message)
     })
     .await;
@@ -46,7 +47,7 @@ async fn the_permissions_are_those_that_are_used() {
     cluster.api.compact();
     // The same Event again is a count of the first.
     for _ in 0..2 {
-        cluster.api.create(&pod(&json!({}), &json!({"hostNetwork": true}))).await.unwrap();
+        cluster.api.create(&pod(&json!({}), &windows)).await.unwrap();
     }
     renew_the_authority(&cluster).await;
     spoil_the_certificate(&cluster);

@@ -81,8 +81,9 @@ async fn what_is_not_injected_is_told_by_an_event_on_the_owner() {
         })
         .await
     };
-    let host = created(&pod(&json!({}), &json!({"hostNetwork": true}))).await.unwrap();
-    assert_eq!(names(&host["spec"]["initContainers"]), [""; 0]);
+    let windows = json!({"nodeSelector": {"kubernetes.io/os": "windows"}});
+    let windows = created(&pod(&json!({}), &windows)).await.unwrap();
+    assert_eq!(names(&windows["spec"]["initContainers"]), [""; 0]);
     let wrong = pod(&json!({"pillion.dev/skip-inbound-ports": "80,x"}), &json!({}));
     let refused = created(&wrong).await.unwrap_err();
     assert!(refused.message.contains("pillion.dev/skip-inbound-ports"), "{refused:?}");
@@ -95,7 +96,7 @@ async fn what_is_not_injected_is_told_by_an_event_on_the_owner() {
     .await;
     assert_eq!(events.len(), 2, "who says no itself wants no Event: {events:?}");
     for (reason, note) in
-        [("InjectionSkipped", "hostNetwork"), ("InjectionRefused", "skip-inbound-ports")]
+        [("InjectionSkipped", "windows"), ("InjectionRefused", "skip-inbound-ports")]
     {
         let event = events.iter().find(|event| event["reason"] == reason).unwrap();
         assert!(event["note"].as_str().unwrap().contains(note), "{event}");
