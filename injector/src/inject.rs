@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::outcome::Outcome;
+use crate::outcome::{Fault, Outcome, Skip};
 use crate::pod::Pod;
 use crate::settings::Settings;
 use crate::wishes::Wishes;
@@ -39,6 +39,15 @@ pub fn inject(object: &Value, settings: &Settings) -> Outcome {
             Outcome::Refused(conflicts.into_iter().chain(of_wishes).chain(of_probes).collect())
         }
     }
+}
+
+/// Why `object`, read as by [`inject`], stays as it is, if so.
+///
+/// # Errors
+/// What keeps it from being read as a pod, or a label or annotation that is neither `enabled` nor
+/// `disabled`: it is refused.
+pub fn skip(object: &Value) -> Result<Option<Skip>, Vec<Fault>> {
+    Pod::read(object).map_err(|fault| vec![fault])?.skip()
 }
 
 /// What is in force, and yet not as whoever asked for it may think.

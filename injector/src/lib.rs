@@ -20,7 +20,7 @@ mod uninject;
 pub mod variable;
 mod wishes;
 
-pub use inject::inject;
+pub use inject::{inject, skip};
 pub use outcome::{Fault, Outcome, Skip};
 pub use review::{Review, Verdict, review};
 pub use settings::{Resources, Settings};

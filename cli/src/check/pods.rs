@@ -1,7 +1,8 @@
 //! Pods that want a sidecar: objects in, findings out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use injector::Skip;
 use serde_json::Value;
 
 use super::finding::Finding;
@@ -11,7 +12,7 @@ use super::judge::text;
 const NAMED: usize = 5;
 
 /// Pods that want a sidecar and have none, or one of another version. The webhook leaves the
-/// `unserved` namespaces out.
+/// `unserved` namespaces out, and the injector pods of some kinds.
 pub(super) fn sidecars(
     namespaces: &[Value],
     unserved: &BTreeSet<&str>,
@@ -22,6 +23,8 @@ pub(super) fn sidecars(
     let wanted: Vec<&Value> = pods.iter().filter(wanted).collect();
     let (injected, missing): (Vec<&Value>, Vec<&Value>) =
         wanted.into_iter().partition(|pod| injected_version(pod).is_some());
+    let (skipped, missing): (Vec<&Value>, Vec<&Value>) =
+        missing.into_iter().partition(|pod| skip(pod).is_some());
     let is_unserved = |pod: &&Value| unserved.contains(text(&pod["metadata"]["namespace"]));
     let (never, missing): (Vec<&Value>, Vec<&Value>) = missing.into_iter().partition(is_unserved);
     let mut findings = Vec::new();
@@ -51,6 +54,7 @@ pub(super) fn sidecars(
                    an injection was skipped.";
         findings.push(Finding::error(what, fix));
     }
+    findings.extend(left_out(&skipped));
     let other: Vec<&Value> =
         injected.into_iter().filter(|pod| injected_version(pod) != Some(own)).collect();
     if !other.is_empty() {
@@ -62,6 +66,25 @@ pub(super) fn sidecars(
         findings.push(Finding::warning(what, "Restart their workloads when it suits."));
     }
     findings
+}
+
+/// Notes of pods that the injector leaves as they are and that do not ask for it themselves.
+fn left_out(skipped: &[&Value]) -> Vec<Finding> {
+    let mut reasons: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for pod in skipped {
+        if let Some(skip) = skip(pod).filter(Skip::is_surprising) {
+            reasons.entry(skip.to_string()).or_default().push(pod);
+        }
+    }
+    let note = |(reason, pods): (String, Vec<&Value>)| {
+        Finding::note(format!("{} never injected, {reason}: {}", count(pods.len()), names(&pods)))
+    };
+    reasons.into_iter().map(note).collect()
+}
+
+/// Why the injector would leave a pod as it is, if so.
+fn skip(pod: &Value) -> Option<Skip> {
+    injector::skip(pod).ok().flatten()
 }
 
 pub(super) fn count(pods: usize) -> String {
@@ -90,17 +113,11 @@ pub(super) fn is_running(pod: &Value) -> bool {
     pod["metadata"]["deletionTimestamp"].is_null() && !matches!(phase, "Succeeded" | "Failed")
 }
 
-/// As the webhook's selectors and the injector decide.
+/// As the webhook's selectors decide.
 fn is_wanted(namespaces: &[Value], pod: &Value) -> bool {
-    let inject =
-        |object: &Value, of: &str| text(&object["metadata"][of]["pillion.dev/inject"]).to_owned();
-    let own = [inject(pod, "labels"), inject(pod, "annotations")];
-    if own.iter().any(|value| value == "disabled") || pod["spec"]["hostNetwork"] == true {
-        return false;
-    }
+    let says = |object: &Value| object["metadata"]["labels"]["pillion.dev/inject"] == "enabled";
     let of_pod = |namespace: &&Value| namespace["metadata"]["name"] == pod["metadata"]["namespace"];
-    let namespace = namespaces.iter().find(of_pod).map(|namespace| inject(namespace, "labels"));
-    own[0] == "enabled" || namespace.as_deref() == Some("enabled")
+    says(pod) || namespaces.iter().find(of_pod).is_some_and(says)
 }
 
 #[cfg(test)]
@@ -115,7 +132,8 @@ mod tests {
         let namespaces =
             [json!({"metadata": {"name": "shop", "labels": {"pillion.dev/inject": "enabled"}}})];
         let pod = |name: &str, more: Value| {
-            let mut pod = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {}});
+            let spec = json!({"containers": [{"name": "app"}]});
+            let mut pod = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec});
             merge(&mut pod, &more);
             pod
         };
@@ -128,12 +146,31 @@ mod tests {
             "{found:?}"
         );
         for out in [
-            json!({"spec": {"hostNetwork": true}}),
             json!({"metadata": {"labels": {"pillion.dev/inject": "disabled"}}}),
             json!({"metadata": {"annotations": {"pillion.dev/inject": "disabled"}}}),
             json!({"status": {"phase": "Succeeded"}}),
         ] {
-            assert_eq!(pods_of(&[pod("a", out)])[0].level, Level::Ok);
+            let found = pods_of(&[pod("a", out)]);
+            assert_eq!((found.len(), found[0].level), (1, Level::Ok), "{found:?}");
+        }
+        for (out, reason) in [
+            (
+                json!({"spec": {"hostNetwork": true}}),
+                "it uses the network of its node (hostNetwork)",
+            ),
+            (json!({"spec": {"os": {"name": "windows"}}}), "it is for windows, not for linux"),
+            (
+                json!({"spec": {"initContainers": [{"name": "istio-proxy"}]}}),
+                "it has another sidecar already: container istio-proxy",
+            ),
+            (
+                json!({"metadata": {"annotations": {"pillion.dev/sidecar": "hbone"}}}),
+                "it has another sidecar already: metadata.annotations[pillion.dev/sidecar] is hbone",
+            ),
+        ] {
+            let found = pods_of(&[pod("a", out.clone()), pod("b", out)]);
+            assert_eq!([found[0].level, found[1].level], [Level::Ok, Level::Note]);
+            assert_eq!(found[1].what, format!("2 pods never injected, {reason}: shop/a, shop/b"));
         }
         let old = json!({"metadata": {"annotations": {"pillion.dev/injected": "0"}}});
         assert_eq!(pods_of(&[pod("a", old)])[1].level, Level::Warning);
