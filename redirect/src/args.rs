@@ -20,7 +20,7 @@ pub struct Args {
 /// What can be done with the rules.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Write the rules; those of an earlier install are replaced in the same transaction
+    /// Write the rules and try them; those of an earlier install are replaced in one transaction
     Install {
         #[command(flatten)]
         #[allow(missing_docs)]

@@ -41,7 +41,13 @@ impl Report {
         let families = || self.families.iter().map(|(_, finding)| finding);
         matches!(self.rules, Finding::Holds(_))
             && families().any(|finding| matches!(finding, Finding::Holds(_)))
-            && !families().any(|finding| matches!(finding, Finding::Wrong(_)))
+            && !self.is_wrong()
+    }
+
+    /// Whether something was seen to be wrong. What could not be looked at is not.
+    pub fn is_wrong(&self) -> bool {
+        let families = self.families.iter().map(|(_, finding)| finding);
+        std::iter::once(&self.rules).chain(families).any(|one| matches!(one, Finding::Wrong(_)))
     }
 }
 
@@ -135,6 +141,13 @@ mod tests {
         for (rules, families, holds) in cases {
             assert_eq!(report(rules, families).holds(), holds, "{rules} {families:?}");
         }
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_is_not_wrong() {
+        assert!(!report("ok", ["not", "not"]).is_wrong());
+        assert!(report("wrong", ["not", "not"]).is_wrong());
+        assert!(report("ok", ["ok", "wrong"]).is_wrong());
     }
 
     #[test]

@@ -38,17 +38,23 @@ fn show(settings: &Settings) -> ExitCode {
     tell(&Table(&chains(settings)), true)
 }
 
+/// Writes the rules and tries them: a kernel that takes rules and does not obey them (a sandbox may
+/// have one) must not let an application start in plaintext.
 fn write(settings: &Settings) -> ExitCode {
-    match install(settings) {
-        Ok(()) => tell(
-            &format_args!(
-                "installed: outbound TCP goes to port {}, inbound to port {}\n",
-                settings.outbound_port, settings.inbound_port
-            ),
-            true,
-        ),
-        Err(error) => failed(&error, 1),
+    if let Err(error) = install(settings) {
+        return failed(&error, 1);
     }
+    let report = check(settings);
+    if report.is_wrong() {
+        return failed(&format_args!("the rules are written and are not in force\n{report}"), 1);
+    }
+    tell(
+        &format_args!(
+            "installed: outbound TCP goes to port {}, inbound to port {}\n",
+            settings.outbound_port, settings.inbound_port
+        ),
+        true,
+    )
 }
 
 fn take_away() -> ExitCode {

@@ -1,6 +1,7 @@
 //! What `check` finds in each of the states that a pod can be in.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -90,10 +91,8 @@ fn rules_that_were_changed_by_hand_are_told() {
     }
 }
 
-#[test]
-fn a_connection_that_somebody_else_redirects_is_told() {
-    let world = World::redirected("");
-    let _far = world.far.serve("far", ANY, 15001);
+/// Rules of somebody else that come before ours.
+fn redirect_elsewhere(world: &World) {
     world.pod.load(&format!(
         "add table inet foreign
          add chain inet foreign output {{ type nat hook output priority -110; }}
@@ -101,11 +100,41 @@ fn a_connection_that_somebody_else_redirects_is_told() {
          add rule inet foreign output tcp dport 15001 dnat ip6 to {}",
         FAR[0], FAR[1]
     ));
+}
+
+#[test]
+fn a_connection_that_somebody_else_redirects_is_told() {
+    let world = World::redirected("");
+    let _far = world.far.serve("far", ANY, 15001);
+    redirect_elsewhere(&world);
     let lines = flaws(&world, "");
     assert_eq!(lines[0], "rules: ok, as these settings say");
     let elsewhere = "not redirected: somebody else accepted the connection to";
     assert_eq!(lines[1], format!("IPv4: wrong: {elsewhere} 192.0.2.1:15001"));
     assert_eq!(lines[2], format!("IPv6: wrong: {elsewhere} [2001:db8::1]:15001"));
+}
+
+/// What the command does in the pod, whatever it finds there.
+fn install(world: &World, flags: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pillion-redirect"));
+    world.pod.run(|| command.arg("install").args(flags).output()).unwrap()
+}
+
+#[test]
+fn an_install_that_is_not_in_force_fails() {
+    let world = World::new();
+    let well = install(&world, &[]);
+    assert!(well.status.success(), "{well:?}");
+    let nothing_to_try = ["--exclude-outbound-subnets=0.0.0.0/0,::/0"];
+    let well = install(&world, &nothing_to_try);
+    assert!(well.status.success(), "{well:?}");
+    let _far = world.far.serve("far", ANY, 15001);
+    redirect_elsewhere(&world);
+    let broken = install(&world, &[]);
+    let said = String::from_utf8(broken.stderr).unwrap();
+    assert_eq!(broken.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("error: the rules are written and are not in force"), "{said}");
+    assert!(said.contains("IPv4: wrong: not redirected"), "{said}");
 }
 
 #[test]
