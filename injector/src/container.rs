@@ -96,6 +96,7 @@ fn environment(wishes: &Wishes, probes: &[Asked], settings: &Settings) -> Vec<Va
         plain("PILLION_CONTROL_PLANE", &settings.control_plane),
         plain("PILLION_TOKEN_FILE", &token_file),
         plain("PILLION_TRUST_BUNDLE", &settings.trust_bundle),
+        plain("PILLION_STATE_DIR", STATE_DIRECTORY),
         plain("PILLION_TRUST_DOMAIN", settings.trust_domain.as_str()),
         plain("PILLION_CLUSTER_DOMAIN", &settings.cluster_domain),
         workers(&wishes.resources),
