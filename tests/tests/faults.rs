@@ -95,7 +95,7 @@ async fn a_replica_may_be_killed_under_load_and_no_idempotent_request_fails() {
     load.run_for(1000).await;
     let report = load.stop().await;
     report.assert_clean(960);
-    assert!(report.by_pod().len() >= 2, "{:?}", report.by_pod());
+    assert!(report.by_pod().len() == 3, "{:?}", report.by_pod());
 }
 
 /// Nobody tells that the endpoint is gone: retries and ejection alone must do.

@@ -96,3 +96,34 @@ async fn a_weight_of_nothing_gets_nothing_and_a_missing_backend_its_share_of_err
     let problems = mesh.problems().await;
     assert!(format!("{problems:?}").contains("missing"), "{problems:?}");
 }
+
+/// The client's sidecar knows `second` by then, as what `api` leads to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_a_route_leads_to_keeps_its_own_routes() {
+    let services =
+        ["api", "second"].map(|name| yaml::service(&format!("shop/{name}"), 80, APP_PORT));
+    let own = "\n  - matches: [{path: {type: Exact, value: /open}}]\
+               \n    backendRefs: [{name: second, port: 80}]";
+    let to_second = "\n  - backendRefs: [{name: second, port: 80}]";
+    let routes = yaml::route("shop/api", to_second) + &yaml::route("shop/second", own);
+    let mesh = Mesh::with_objects(services.concat() + &routes).await;
+    assert_eq!(mesh.problems().await, Vec::<serde_json::Value>::new());
+    let _pod = mesh.pod("shop/second").app(App::http()).start().await;
+    let web = mesh.pod("shop/web").start().await;
+    web.until_answered_by("http://api.shop/shut", 1).await;
+    assert_eq!(web.get("http://second.shop/open").await.status, 200);
+    let shut = web.get("http://second.shop/shut").await;
+    assert_eq!((shut.status.as_u16(), shut.error()), (404, Some("route_not_found")), "{shut:?}");
+}
+
+/// The application could take it for the path of another route.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_can_be_read_in_two_ways_is_not_routed() {
+    let (web, _pods, _mesh) = open().await;
+    for path in ["/x/../exact", "/x/%2e%2E/exact", "/./exact", "/..;/exact"] {
+        let answer = web.get(&format!("http://api.shop{path}")).await;
+        assert_eq!((answer.status.as_u16(), answer.error()), (400, Some("bad_request")), "{path}");
+        // A Service without routes is spoken to as if there were no mesh.
+        assert_eq!(web.get(&format!("http://other.shop{path}")).await.status, 200, "{path}");
+    }
+}
