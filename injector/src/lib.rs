@@ -2,8 +2,8 @@
 //! patches out.
 //!
 //! [`inject`] decides about one pod, [`review`] is the same in the words of the API server's
-//! webhook. `wishes` reads what the pod asks for, `pod` what stands against it, and
-//! `container` and `patch` write what is added.
+//! webhook. `wishes` reads what the pod asks for, [`variable`] knows what its sidecar can be told, `pod`
+//! reads what stands against it, and `container` and `patch` write what is added.
 
 pub mod annotation;
 pub mod args;
