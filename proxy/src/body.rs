@@ -47,7 +47,7 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// Whether its sender said himself that it ends here, and why.
+    /// Whether its sender said that it ends here, and why.
     fn is_reset(&self) -> bool {
         matches!(self, Self::Stream(error) if error.is_reset())
     }

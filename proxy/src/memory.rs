@@ -70,8 +70,8 @@ impl Memory {
         }
     }
 
-    /// Looks at what is used for as long as the sidecar lives; `full` shows what comes of it.
-    pub async fn watch(&self, full: &IntGauge) {
+    /// Looks at what is used for as long as the sidecar lives; `pressure` shows what comes of it.
+    pub async fn watch(&self, pressure: &IntGauge) {
         let Some(group) = Group::own() else { return };
         tracing::info!(limit = group.limit(), "memory is watched");
         let mut level = Level::Enough;
@@ -80,8 +80,8 @@ impl Memory {
             let next = judge(level, used);
             if next != level {
                 self.set(next);
-                full.set(i64::from(next as u8));
-                tracing::warn!(used = used.bytes, limit = used.limit, now = ?next, "memory");
+                pressure.set(i64::from(next as u8));
+                tell(next, used);
                 level = next;
             }
             sleep(if used.percent() < 50 { SELDOM } else { OFTEN }).await;
@@ -92,6 +92,19 @@ impl Memory {
         self.level.store(level as u8, Ordering::Relaxed);
         if level < Level::NoConnections {
             self.eased.notify_waiters();
+        }
+    }
+}
+
+fn tell(level: Level, used: Used) {
+    let Used { bytes, limit } = used;
+    match level {
+        Level::Enough => tracing::info!(used = bytes, limit, "there is enough memory again"),
+        Level::NoConnections => {
+            tracing::warn!(used = bytes, limit, "memory is nearly used up: connections wait");
+        }
+        Level::NoRequests => {
+            tracing::warn!(used = bytes, limit, "memory is nearly used up: requests are refused");
         }
     }
 }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 pub(super) struct Group {
     dir: PathBuf,
     names: &'static Names,
-    limit: u64,
 }
 
 /// What is used of what may be, in bytes.
@@ -20,7 +19,8 @@ pub(super) struct Used {
 
 impl Used {
     pub(super) const fn percent(self) -> u64 {
-        self.bytes.saturating_mul(100) / self.limit
+        // invariant: a limit of nothing lets no process run; the least is one.
+        self.bytes.saturating_mul(100) / if self.limit == 0 { 1 } else { self.limit }
     }
 }
 
@@ -54,16 +54,13 @@ impl Group {
     pub(super) fn own() -> Option<Self> {
         let groups = read_to_string("/proc/self/cgroup").ok()?;
         let mounts = read_to_string("/proc/self/mountinfo").ok()?;
-        let found = places(&groups, &mounts).find_map(|(dir, names)| {
-            let limit = number(&dir.join(names.limit))?;
-            Some(Self { dir, names, limit })
-        })?;
-        (found.limit > 0 && found.limit < NO_LIMIT && found.is_alone()).then_some(found)
+        let limited = |group: &Self| group.limit() < NO_LIMIT && group.is_alone();
+        places(&groups, &mounts).map(|(dir, names)| Self { dir, names }).find(limited)
     }
 
-    /// What may be used, in bytes.
-    pub(super) const fn limit(&self) -> u64 {
-        self.limit
+    /// What may be used, in bytes: a container's limit can change while it runs.
+    pub(super) fn limit(&self) -> u64 {
+        number(&self.dir.join(self.names.limit)).unwrap_or(u64::MAX)
     }
 
     /// What is used now; none where that cannot be told any more.
@@ -74,13 +71,12 @@ impl Group {
             let pages = self.names.files.iter().find_map(|name| line.strip_prefix(name))?;
             pages.parse::<u64>().ok()
         });
-        Some(Used { bytes: usage.saturating_sub(files.sum()), limit: self.limit })
+        Some(Used { bytes: usage.saturating_sub(files.sum()), limit: self.limit() })
     }
 
     fn is_alone(&self) -> bool {
         let processes = read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();
-        let own = std::process::id().to_string();
-        processes.lines().all(|process| process == own)
+        processes.trim() == std::process::id().to_string()
     }
 }
 
@@ -166,10 +162,13 @@ mod tests {
     fn pages_of_files_do_not_count() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("memory.current"), "1000\n").unwrap();
+        std::fs::write(dir.path().join("memory.max"), "1400\n").unwrap();
         let stat = "anon 300\nfile 600\nactive_file 200\ninactive_file 100\n";
         std::fs::write(dir.path().join("memory.stat"), stat).unwrap();
-        let group = Group { dir: dir.path().into(), names: &V2, limit: 1400 };
+        let group = Group { dir: dir.path().into(), names: &V2 };
         assert_eq!(group.used().unwrap().percent(), 50);
+        std::fs::write(dir.path().join("memory.max"), "max\n").unwrap();
+        assert_eq!(group.used().unwrap().percent(), 0, "there is no limit any more");
         std::fs::remove_file(dir.path().join("memory.stat")).unwrap();
         assert!(group.used().is_none());
     }
