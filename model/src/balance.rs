@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_new_and_silent_gets_one_request() {
+    fn one_that_is_new_and_silent_gets_as_many_requests_as_eject_it() {
         let now = Instant::now();
         let set = set(3, now);
         let answer = |endpoint: &Endpoint| {
@@ -193,7 +193,7 @@ mod tests {
                 known => answer(known),
             }
         }
-        assert_eq!(set[2].load.in_flight(), 1);
+        assert_eq!(set[2].load.in_flight(), u32::from(outlier::THRESHOLD));
     }
 
     #[test]

@@ -8,15 +8,17 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::outlier::THRESHOLD;
+
 /// Time constant of the decay: after so many seconds 1/e of an old latency is left.
 const DECAY_SECONDS: f32 = 10.0;
 
-/// Latency in seconds of an endpoint that was never measured and has nothing to do: below what a
-/// request over the network takes, so that a new endpoint is tried.
+/// Latency in seconds of an endpoint that was never measured: below what a request over the network
+/// takes, so that a new endpoint is tried, above nothing, so that its requests in flight count.
 const UNTRIED: f32 = 10e-6;
 
-/// The same while its first requests are under way: they are few until one of them is answered,
-/// for it may be one that never answers.
+/// The same once so many requests are under way there as eject it if all of them fail: it may be one
+/// that never answers.
 const ON_TRIAL: f32 = 30e-3;
 
 /// The load of one endpoint, shared by all workers without a lock.
@@ -73,9 +75,9 @@ impl Load {
 
     fn seconds(&self, in_flight: u32, now: Instant) -> f32 {
         let (latency, age) = self.latency.read(now);
-        match (latency, in_flight) {
-            (0.0, 0) => UNTRIED,
-            (0.0, _) => ON_TRIAL,
+        match latency {
+            0.0 if in_flight < u32::from(THRESHOLD) => UNTRIED,
+            0.0 => ON_TRIAL,
             _ => latency * (-age / DECAY_SECONDS).exp(),
         }
     }
@@ -186,10 +188,12 @@ mod tests {
         let now = Instant::now();
         let (fast, slow) = (measured(Duration::from_micros(100), now), measured(20 * MS, now));
         let new = Load::new(now);
-        assert!(new.cost(now) < fast.cost(now), "nothing to do: tried");
-        new.begin();
+        for _ in 0..THRESHOLD {
+            assert!(new.cost(now) < fast.cost(now), "it is tried");
+            new.begin();
+        }
         assert!(new.cost(now) > slow.cost(now), "it may be one that never answers");
-        (0..3).for_each(|_| slow.begin());
+        (0..10).for_each(|_| slow.begin());
         assert!(new.cost(now) < slow.cost(now), "but others are not waited for without end");
         new.end(Some(MS), now);
         assert!(new.cost(now) < slow.cost(now));

@@ -24,7 +24,7 @@ use self::state::State;
 use crate::endpoint::Endpoint;
 
 /// Failures in a row that eject.
-const THRESHOLD: u8 = 5;
+pub(crate) const THRESHOLD: u8 = 5;
 
 /// Records how a request to `endpoint` ended, and ejects it where that was one failure too many:
 /// then the time it is out for is returned.
