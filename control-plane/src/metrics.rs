@@ -50,8 +50,9 @@ impl Metrics {
     /// # Errors
     /// When two have one name, which is a defect.
     pub fn new() -> prometheus::Result<Self> {
-        let registry = daemon::metrics::registry(env!("CARGO_PKG_VERSION"))?;
-        let on = &registry;
+        let on = &daemon::metrics::registry(env!("CARGO_PKG_VERSION"))?;
+        let counted = |name, help, by| counters(on, name, help, &[by]);
+        let shown = |name, help, by| gauges(on, name, help, &[by]);
         Ok(Self {
             streams: int_gauge(on, "pillion_streams", "Streams of sidecars that are open.")?,
             handshake_failures: counter(
@@ -59,11 +60,10 @@ impl Metrics {
                 "pillion_api_handshake_failures_total",
                 "TLS handshakes with the API that failed.",
             )?,
-            refused: counters(
-                on,
+            refused: counted(
                 "pillion_connections_refused_total",
                 "Connections closed because there were too many, by port.",
-                &["port"],
+                "port",
             )?,
             certificates_signed: counter(
                 on,
@@ -77,47 +77,38 @@ impl Metrics {
                 &PUBLISH_BUCKETS,
             )?,
             updates: counter(on, "pillion_updates_total", "Updates sent to sidecars.")?,
-            pushed: counters(
-                on,
-                "pillion_pushed_resources_total",
-                "Resources sent, by kind.",
-                &["kind"],
-            )?,
-            nacks: counters(
-                on,
+            pushed: counted("pillion_pushed_resources_total", "Resources sent, by kind.", "kind")?,
+            nacks: counted(
                 "pillion_nacks_total",
                 "Resources that sidecars refused, by kind.",
-                &["kind"],
+                "kind",
             )?,
             publication: int_gauge(
                 on,
                 "pillion_publication_number",
                 "The number of the publication in force.",
             )?,
-            resources: gauges(on, "pillion_resources", "Resources published, by kind.", &["kind"])?,
-            objects: gauges(on, "pillion_objects", "Objects in force, by kind.", &["kind"])?,
-            problems: gauges(
-                on,
+            resources: shown("pillion_resources", "Resources published, by kind.", "kind")?,
+            objects: shown("pillion_objects", "Objects in force, by kind.", "kind")?,
+            problems: shown(
                 "pillion_problems",
                 "Problems of the configuration, by cause.",
-                &["cause"],
+                "cause",
             )?,
             workloads: int_gauge(
                 on,
                 "pillion_registered_workloads",
                 "Workloads that registered themselves.",
             )?,
-            authority: gauges(
-                on,
+            authority: shown(
                 "pillion_authority_expiry_timestamp_seconds",
                 "When the authority ends, in seconds since the epoch, by its part.",
-                &["part"],
+                "part",
             )?,
-            injections: counters(
-                on,
+            injections: counted(
                 "pillion_injections_total",
                 "Pods that the webhook was asked about, by outcome.",
-                &["outcome"],
+                "outcome",
             )?,
             staleness: float_gauges(
                 on,
@@ -125,7 +116,7 @@ impl Metrics {
                 "Time since the API server was last heard of, by kind of object.",
                 &["kind"],
             )?,
-            registry,
+            registry: on.clone(),
         })
     }
 

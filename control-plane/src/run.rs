@@ -89,20 +89,14 @@ async fn run(args: Args, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let (state_dir, trust_domain) = (args.state_dir.clone(), args.trust_domain.clone());
     let own =
         OwnIdentity::open(state_dir, trust_domain, Arc::clone(&metrics)).context("--state-dir")?;
-    let tokens = match &member {
-        Some(member) => Tokens::Reviewed(member.reviews.clone()),
-        None => Tokens::Join(TokenVerifier::open(&args.state_dir).context("--state-dir")?),
-    };
+    let tokens = tokens(&args, member.as_ref())?;
     if let Some(member) = member {
         member.work(&args, &views, own.authority(), phase_now, Arc::clone(&metrics))?;
     }
+    let lifetime = args.certificate_lifetime;
     let streams = Streams {
         authenticator: Arc::new(Authenticator::new(tokens, args.trust_domain.clone())),
-        certificates: Certificates::new(
-            own.authority(),
-            args.certificate_lifetime,
-            Arc::clone(&metrics),
-        ),
+        certificates: Certificates::new(own.authority(), lifetime, Arc::clone(&metrics)),
         hub: inputs,
         publications: views.publications,
         shutdown: shutdown.clone(),
@@ -123,10 +117,7 @@ async fn run(args: Args, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     tracing::info!(signal, "leaving");
     phase.send_replace(Phase::Leaving);
     if has_webhook {
-        tokio::select! {
-            () = tokio::time::sleep(FAREWELL) => {}
-            _ = terminate.recv() => {} // whoever asks twice does not want to wait
-        }
+        farewell(&mut terminate).await;
     }
     // First nothing is forgotten any more: the streams that end now will come back.
     saving.abort();
@@ -135,6 +126,22 @@ async fn run(args: Args, metrics: Arc<Metrics>) -> anyhow::Result<()> {
     let _ = connections.await;
     tokio::time::sleep(GOODBYE).await;
     Ok(())
+}
+
+/// Whose tokens are believed: in a cluster its API server's, else those of our own authority.
+fn tokens(args: &Args, member: Option<&Member>) -> anyhow::Result<Tokens> {
+    Ok(match member {
+        Some(member) => Tokens::Reviewed(member.reviews.clone()),
+        None => Tokens::Join(TokenVerifier::open(&args.state_dir).context("--state-dir")?),
+    })
+}
+
+/// Waits until all have heard that this replica is going, or somebody asks a second time.
+async fn farewell(terminate: &mut Terminate) {
+    tokio::select! {
+        () = tokio::time::sleep(FAREWELL) => {}
+        _ = terminate.recv() => {}
+    }
 }
 
 fn settings(args: &Args, in_cluster: bool) -> Settings {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use control_plane::ControlPlane;
+use control_plane::{ControlPlane, Stream};
 use support::{Sidecar, eventually, request};
 
 /// A sidecar that cannot start.
@@ -105,6 +105,15 @@ fn a_bundle_that_is_none_is_refused_by_its_flag() {
     }
 }
 
+/// The stream of a sidecar that has a configuration, and a certificate.
+fn becomes_ready(control_plane: &mut ControlPlane, sidecar: &Sidecar) -> Stream {
+    let mut stream = control_plane.accept();
+    stream.update(vec![], vec![]);
+    stream.acknowledged();
+    sidecar.wait_until_ready();
+    stream
+}
+
 /// A pod outlives its container, and roots are replaced meanwhile.
 #[test]
 fn a_sidecar_that_is_started_anew_believes_the_roots_that_it_was_told_of() {
@@ -116,26 +125,17 @@ fn a_sidecar_that_is_started_anew_believes_the_roots_that_it_was_told_of() {
 
     let token = before.service_account_token("shop", "api");
     let first = Sidecar::with_token(&before, address, &token, &args, &[]);
-    let mut stream = before.accept();
-    stream.update(vec![], vec![]);
-    stream.acknowledged();
-    first.wait_until_ready();
+    let mut stream = becomes_ready(&mut before, &first);
     stream.trust(&[&before.root()[..], &after.root()[..]]);
     drop(first);
 
     let token = after.service_account_token("shop", "api");
     let second = Sidecar::with_token(&after, address, &token, &args, &[]);
-    let mut stream = after.accept();
-    stream.update(vec![], vec![]);
-    stream.acknowledged();
-    second.wait_until_ready();
+    becomes_ready(&mut after, &second);
     drop(second);
 
     std::fs::write(state.path().join("trust-bundle.pem"), "nonsense").unwrap();
     let token = before.service_account_token("shop", "api");
     let third = Sidecar::with_token(&before, address, &token, &args, &[]);
-    let mut stream = before.accept();
-    stream.update(vec![], vec![]);
-    stream.acknowledged();
-    third.wait_until_ready();
+    becomes_ready(&mut before, &third);
 }
