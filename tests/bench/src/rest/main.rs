@@ -11,8 +11,10 @@ mod ciphers;
 mod control_plane;
 mod footprint;
 mod instructions;
+mod layout;
 mod memory;
 mod report;
+mod scene;
 mod start;
 
 use std::process::ExitCode;
@@ -25,6 +27,8 @@ use clap::Parser;
 enum Command {
     /// Instructions and heap allocations of a request, in each sidecar, under callgrind.
     Instructions(instructions::Args),
+    /// Which functions of the sidecar the linker puts side by side: those that sidecars run.
+    Layout(layout::Args),
     /// What a sidecar holds in memory.
     Memory(memory::Args),
     /// From a sidecar's start until it is ready, and the sizes of the binaries.
@@ -56,6 +60,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Instructions(args) => instructions::run(args).await,
+        Command::Layout(args) => layout::run(args).await,
         Command::Memory(args) => memory::run(args).await,
         Command::Start(args) => start::run(args).await,
         Command::Ciphers(args) => ciphers::run(&args),

@@ -12,10 +12,15 @@ use std::time::Duration;
 use anyhow::ensure;
 use tests::{process, tools};
 
+#[cfg(test)]
+pub(crate) use self::profile::Function;
 pub(crate) use self::profile::Profile;
 
 /// Longest time for one dump.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// Longest time for what only says its version.
+const SOON: Duration = Duration::from_secs(30);
 
 /// One process's counts.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ impl Callgrind {
             valgrind.display().to_string(),
             "--tool=callgrind".to_owned(),
             "--dump-line=no".to_owned(),
+            // The names that the linker knows.
+            "--demangle=no".to_owned(),
             format!("--callgrind-out-file={}", self.out.display()),
         ]
     }
@@ -57,4 +64,15 @@ impl Callgrind {
         std::fs::remove_file(&file)?;
         Profile::parse(&text)
     }
+}
+
+/// The compiler and the C library, whose code and names are in what is measured.
+pub(crate) async fn made_with() -> anyhow::Result<String> {
+    let mut versions = Vec::new();
+    for (program, package) in [("rustc", "rustc"), ("ldd", "libc-bin")] {
+        let output = process::run(&tools::find(program, package), ["--version"], &[], SOON).await;
+        versions.extend(output.stdout.lines().next().map(ToOwned::to_owned));
+    }
+    ensure!(versions.len() == 2, "neither rustc nor ldd may be silent: {versions:?}");
+    Ok(versions.join(", "))
 }

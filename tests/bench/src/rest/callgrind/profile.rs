@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 pub(crate) struct Profile {
     /// Instructions, of all functions.
     pub(crate) instructions: u64,
-    /// By name.
+    /// By name, as the linker knows it.
     pub(crate) functions: HashMap<String, Function>,
 }
 

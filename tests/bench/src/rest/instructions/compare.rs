@@ -7,9 +7,8 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::case::Case;
-use super::scene::Measured;
 use crate::callgrind::Profile;
+use crate::scene::{Case, Measured};
 
 /// By how much instructions may differ from the file, in percent. Runs of one build differ by half
 /// of a percent; the C library of another machine, whose allocator and copying are counted as

@@ -4,24 +4,18 @@
 //! after another, so that what one costs does not depend on how many wait; what is counted lies
 //! between two dumps, so that neither the start nor the first requests are in it.
 
-mod case;
 mod compare;
-mod scene;
 mod top;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::ensure;
 use clap::ValueEnum;
-use tests::{process, tools};
 
-use self::case::Case;
 use self::compare::{Figures, Recorded};
-use self::scene::{Measured, Scene};
-
-/// Longest time for what only says its version.
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::app;
+use crate::callgrind::made_with;
+use crate::scene::{Case, Measured, Scene};
 
 /// What `instructions` is told.
 #[derive(Debug, clap::Args)]
@@ -53,7 +47,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     crate::released()?;
     let cases = if args.cases.is_empty() { Case::value_variants() } else { &args.cases };
-    let mut scene = Scene::open().await?;
+    let mut scene = Scene::open(app::app()).await?;
     let mut figures = Figures::default();
     for case in cases {
         let measured = scene.measure(*case, args.requests).await?;
@@ -95,15 +89,4 @@ async fn finish(figures: &Figures, update: bool) -> anyhow::Result<()> {
 
 fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json")
-}
-
-/// The compiler and the C library, which run here as in the file's figures or do not.
-async fn made_with() -> anyhow::Result<String> {
-    let mut versions = Vec::new();
-    for (program, package) in [("rustc", "rustc"), ("ldd", "libc-bin")] {
-        let output = process::run(&tools::find(program, package), ["--version"], &[], LIMIT).await;
-        versions.extend(output.stdout.lines().next().map(ToOwned::to_owned));
-    }
-    ensure!(versions.len() == 2, "neither rustc nor ldd may be silent: {versions:?}");
-    Ok(versions.join(", "))
 }

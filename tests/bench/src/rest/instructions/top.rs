@@ -1,5 +1,7 @@
 //! Which functions cost most.
 
+use rustc_demangle::demangle;
+
 use crate::callgrind::Profile;
 
 /// Prints the `most` functions with the highest cost of their own, for one of `requests`.
@@ -12,19 +14,22 @@ pub(super) fn print(profile: &Profile, requests: u64, most: usize) {
     for (name, function) in functions.into_iter().take(most) {
         let share = 100.0 * function.own as f64 / profile.instructions as f64;
         let (own, calls) = (each(function.own), each(function.calls()));
-        println!("{own:>10.0} {share:>5.1}% {calls:>8.2}  {name}");
+        println!("{own:>10.0} {share:>5.1}% {calls:>8.2}  {:#}", demangle(name));
     }
 }
 
 /// Prints who calls the functions whose names contain `text`, for one of `requests`.
 pub(super) fn print_callers(profile: &Profile, requests: u64, text: &str) {
     let each = |count: u64| count as f64 / requests as f64;
-    for (name, function) in profile.functions.iter().filter(|(name, _)| name.contains(text)) {
-        println!("\n{:>10} {:>8}  callers of {name}", "with all", "calls");
+    let named = |name: &str| format!("{:#}", demangle(name));
+    for (name, function) in profile.functions.iter().filter(|(name, _)| named(name).contains(text))
+    {
+        println!("\n{:>10} {:>8}  callers of {}", "with all", "calls", named(name));
         let mut callers: Vec<_> = function.callers.iter().collect();
         callers.sort_by_key(|(_, calls)| std::cmp::Reverse(calls.instructions));
         for (caller, calls) in callers {
-            println!("{:>10.0} {:>8.2}  {caller}", each(calls.instructions), each(calls.count));
+            let (all, count, caller) = (each(calls.instructions), each(calls.count), named(caller));
+            println!("{all:>10.0} {count:>8.2}  {caller}");
         }
     }
 }

@@ -21,7 +21,7 @@ const KIBIBYTE: usize = 1024;
 
 /// One kind of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub(super) enum Case {
+pub(crate) enum Case {
     /// A GET in HTTP/1.1 on one connection.
     Http1,
     /// A GET in HTTP/2 on one connection.
