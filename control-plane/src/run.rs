@@ -179,7 +179,8 @@ impl Source {
                 if let Err(error) = std::fs::read_dir(dir) {
                     bail!("--config-dir {}: {error}", dir.display());
                 }
-                source::spawn(Directory::new(dir), batches).context("cannot watch --config-dir")?;
+                let directory = Directory::new(dir).kept_in(&args.state_dir);
+                source::spawn(directory, batches).context("cannot watch --config-dir")?;
             }
             (SourceKind::Directory, None) => {
                 let nothing = Batch { events: vec![Event::Synced], problems: Vec::new() };

@@ -2,12 +2,15 @@
 //!
 //! All of it is plain calls with `now` passed in; [`super::watch`] decides when to call.
 
+mod kept;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::kept::Kept;
 use super::document::{self, Contents};
 use super::listing::{self, Listing, Stamp};
 use super::touch::{Touch, Unrest};
@@ -22,6 +25,8 @@ const LARGEST_FILE: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
+    /// For the next start.
+    kept: Option<Kept>,
     files: BTreeMap<PathBuf, File>,
     /// Files that differ from what was read of them.
     unrest: HashMap<PathBuf, Unrest>,
@@ -57,12 +62,19 @@ impl Directory {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
+            kept: None,
             files: BTreeMap::new(),
             unrest: HashMap::new(),
             objects: BTreeMap::new(),
             told: Vec::new(),
             synced: false,
         }
+    }
+
+    /// Keeps what is good in this state directory, and takes from there what is broken at the start.
+    #[must_use]
+    pub fn kept_in(self, state_dir: &Path) -> Self {
+        Self { kept: Some(Kept::new(state_dir)), ..self }
     }
 
     /// Where it is.
@@ -91,6 +103,7 @@ impl Directory {
         let mut events = self.settle();
         if first {
             events.push(Event::Synced);
+            self.forget_the_gone(&listing);
         }
         let problems = self.problems(&listing);
         let news = !events.is_empty() || problems != self.told;
@@ -101,7 +114,6 @@ impl Directory {
     /// The files that are not, or may not be, as they were read; sorted, so that of two files
     /// with the same object that come together the first by path wins.
     fn changed(&mut self, listing: &Listing, now: Instant) -> Vec<(PathBuf, Option<Stamp>)> {
-        let unknown = |path: &Path| listing.unreadable.iter().any(|(dir, _)| path.starts_with(dir));
         let mut changed: BTreeMap<PathBuf, Option<Stamp>> = BTreeMap::new();
         for (path, stamp) in &listing.files {
             let same = self.files.get(path).is_some_and(|file| file.stamp == Some(*stamp));
@@ -110,7 +122,7 @@ impl Directory {
             }
         }
         for path in self.files.keys().filter(|path| !listing.files.contains_key(*path)) {
-            if !unknown(path) {
+            if !listing.is_unknown(path) {
                 changed.insert(path.clone(), None);
             }
         }
@@ -128,8 +140,8 @@ impl Directory {
         if self.synced && unrest.readable_at() > now {
             return Some(unrest.readable_at());
         }
-        let file = match self.read(path, stamp) {
-            Ok(Some(file)) => file,
+        let (file, good) = match self.read(path, stamp) {
+            Ok(Some(read)) => read,
             Ok(None) => return Some(unrest.readable_at().max(now)),
             Err(message) => {
                 self.unreadable(path, message);
@@ -147,6 +159,11 @@ impl Directory {
             Some(_) => self.files.insert(path.into(), file),
             None => self.files.remove(path),
         };
+        match (&self.kept, good) {
+            (Some(kept), Some(good)) => kept.keep(path, &good),
+            (Some(kept), None) if stamp.is_none() => kept.forget(path),
+            _ => {}
+        }
         None
     }
 
@@ -154,17 +171,23 @@ impl Directory {
     fn unreadable(&mut self, path: &Path, message: String) {
         self.unrest.remove(path);
         let origin = Origin::of_file(&*path.to_string_lossy(), 0);
-        let file = self.files.entry(path.into()).or_default();
+        let recalled = || Self::recalled(self.kept.as_ref(), path).unwrap_or_default();
+        let file = self.files.entry(path.into()).or_insert_with(recalled);
         file.stamp = None;
         file.problems = vec![Problem::of_file(Cause::Unreadable, origin, message)];
     }
 
-    /// The file's new state; `None` when it changed while it was read.
+    /// The file's new state, and its text if all of it is good; `None` when it changed while it was
+    /// read.
     ///
     /// # Errors
     /// Why it cannot be read.
-    fn read(&self, path: &Path, stamp: Option<Stamp>) -> Result<Option<File>, String> {
-        let Some(stamp) = stamp else { return Ok(Some(File::default())) };
+    fn read(
+        &self,
+        path: &Path,
+        stamp: Option<Stamp>,
+    ) -> Result<Option<(File, Option<String>)>, String> {
+        let Some(stamp) = stamp else { return Ok(Some((File::default(), None))) };
         if stamp.size() > LARGEST_FILE {
             return Err(format!("larger than {LARGEST_FILE} bytes; what it said last stays"));
         }
@@ -175,7 +198,26 @@ impl Directory {
             return Ok(None);
         }
         let contents = document::read(&path.to_string_lossy().into(), &text);
-        Ok(Some(File::new(stamp, contents, self.files.get(path))))
+        if contents.refused.is_empty() {
+            return Ok(Some((File::new(Some(stamp), contents, None), Some(text))));
+        }
+        let before = self.files.get(path);
+        let recalled =
+            if before.is_none() { Self::recalled(self.kept.as_ref(), path) } else { None };
+        Ok(Some((File::new(Some(stamp), contents, before.or(recalled.as_ref())), None)))
+    }
+
+    /// What the file said when all of it was good, before this process.
+    fn recalled(kept: Option<&Kept>, path: &Path) -> Option<File> {
+        let text = kept?.recall(path)?;
+        Some(File::new(None, document::read(&path.to_string_lossy().into(), &text), None))
+    }
+
+    /// Files that have gone while nobody looked are as good as removed.
+    fn forget_the_gone(&self, listing: &Listing) {
+        if let Some(kept) = &self.kept {
+            kept.retain(|path| listing.files.contains_key(path) || listing.is_unknown(path));
+        }
     }
 
     /// Brings what is in force up to what the files say, and returns the difference.
@@ -240,7 +282,7 @@ impl Directory {
 
 impl File {
     /// What the file says now, and of what is broken in it, what it said `before`.
-    fn new(stamp: Stamp, contents: Contents, before: Option<&Self>) -> Self {
+    fn new(stamp: Option<Stamp>, contents: Contents, before: Option<&Self>) -> Self {
         let Contents { entries, refused, problems } = contents;
         let mut entries: BTreeMap<Key, Arc<Entry>> =
             entries.into_iter().map(|entry| (entry.key.clone(), Arc::new(entry))).collect();
@@ -249,7 +291,7 @@ impl File {
                 entries.insert(key.clone(), entry.clone());
             }
         }
-        Self { stamp: Some(stamp), entries, problems }
+        Self { stamp, entries, problems }
     }
 }
 

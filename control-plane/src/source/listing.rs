@@ -27,6 +27,13 @@ pub(crate) struct Listing {
     pub(crate) unreadable: Vec<(PathBuf, io::Error)>,
 }
 
+impl Listing {
+    /// Whether nothing is known about what is at this path.
+    pub(crate) fn is_unknown(&self, path: &Path) -> bool {
+        self.unreadable.iter().any(|(dir, _)| path.starts_with(dir))
+    }
+}
+
 impl Stamp {
     /// The stamp of a file, through symbolic links.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {

@@ -211,3 +211,63 @@ fn an_unreadable_file_keeps_what_it_said() {
     assert_eq!(scene.after(50), ["+Service default/a"]);
     assert_eq!(scene.problems, NOTHING);
 }
+
+/// What a control plane says at its start over `dir`, with what an earlier one kept in `state`.
+fn at_a_start(dir: &Path, state: &Path) -> (Vec<String>, usize) {
+    let batch = Directory::new(dir).kept_in(state).scan(Instant::now()).batch.unwrap();
+    let told = batch.events.iter().map(|event| match event {
+        Event::Upsert(entry) => format!("{} {:?}", show(event), entry.object),
+        other => show(other),
+    });
+    (told.collect(), batch.problems.len())
+}
+
+#[test]
+fn what_is_broken_at_a_start_is_as_it_was_when_its_file_was_good() {
+    let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    fs::create_dir(dir.path().join("deep")).unwrap();
+    write("a.yaml", &(service("a", 80) + &service("b", 80)));
+    write("deep/c.yaml", &service("c", 80));
+    let (before, _) = at_a_start(dir.path(), state.path());
+
+    write("a.yaml", &(service("a", 0) + &service("b", 80)));
+    write("deep/c.yaml", "{");
+    let (after, problems) = at_a_start(dir.path(), state.path());
+    assert_eq!((&after, problems), (&before, 2));
+
+    write("a.yaml", &service("b", 81));
+    let (after, _) = at_a_start(dir.path(), state.path());
+    let keys: Vec<_> = after.iter().filter_map(|told| told.split(' ').nth(1)).collect();
+    assert_eq!(keys, ["default/b", "default/c"], "what a good file does not say any more is gone");
+
+    fs::remove_file(dir.path().join("deep/c.yaml")).unwrap();
+    at_a_start(dir.path(), state.path());
+    write("deep/c.yaml", "{");
+    let (after, problems) = at_a_start(dir.path(), state.path());
+    assert_eq!(
+        (after.len(), problems),
+        (2, 1),
+        "a file that was gone is not remembered: {after:?}"
+    );
+}
+
+#[test]
+fn a_file_that_goes_is_forgotten_and_one_that_turns_bad_is_kept() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut scene, _) = Scene::new(&[]);
+    scene.directory = Directory::new(scene.dir.path()).kept_in(state.path());
+    scene.write("a.yaml", &service("a", 80));
+    assert_eq!(scene.scan(), ["+Service default/a", "synced"]);
+    scene.write("a.yaml", &service("a", 0));
+    scene.after(1000);
+    let (after, problems) = at_a_start(scene.dir.path(), state.path());
+    assert_eq!((after.len(), problems), (2, 1), "{after:?}");
+
+    scene.remove("a.yaml");
+    scene.after(1000);
+    assert_eq!(scene.after(5000), ["-Service default/a"]);
+    scene.write("a.yaml", "{");
+    let (after, problems) = at_a_start(scene.dir.path(), state.path());
+    assert_eq!((after, problems), (vec!["synced".to_owned()], 1));
+}
