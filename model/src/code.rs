@@ -67,8 +67,10 @@ catalogue! {
     BadRequest = "bad_request", Client, 400, 3;
     /// The request's target is longer than the limit.
     TargetTooLong = "target_too_long", Client, 414, 3;
-    /// The head has too many fields, or the trailers are larger than the limit.
+    /// The head or the trailers are larger than the limit, or have too many fields.
     HeadTooLarge = "head_too_large", Client, 431, 3;
+    /// The request is in a version of HTTP that nobody serves here.
+    VersionUnsupported = "version_unsupported", Client, 505, 12;
     /// The method is not one that this port serves.
     MethodNotAllowed = "method_not_allowed", Client, 405, 12;
     /// The client stopped sending the body of its request.

@@ -33,7 +33,8 @@ pub struct Exchange {
     mesh: Arc<Mesh>,
     direction: Direction,
     started: Instant,
-    method: Method,
+    /// `None` of a head that could not be read.
+    method: Option<Method>,
     path: Box<str>,
     version: Version,
     /// Whether errors are told in gRPC's way.
@@ -68,35 +69,49 @@ impl Exchange {
         direction: Direction,
         request: &http::Request<B>,
     ) -> Box<Self> {
+        let mut exchange = Self::new(mesh, direction);
+        exchange.method = Some(request.method().clone());
+        if mesh.access_log.wants(true) {
+            exchange.path = cut(request.uri().path()).into();
+        }
+        exchange.version = request.version();
+        // What is said in gRPC's way with a 200 would be a tunnel.
+        exchange.grpc = *request.method() != Method::CONNECT && headers::is_grpc(request.headers());
+        exchange.span = mesh.tracing.request(direction, request.method(), request.headers());
+        exchange.received = headers::content_length(request.headers());
+        Box::new(exchange)
+    }
+
+    /// Opens the exchange of a request whose head cannot be read.
+    pub fn unread(mesh: &Arc<Mesh>, direction: Direction) -> Box<Self> {
+        Box::new(Self::new(mesh, direction))
+    }
+
+    fn new(mesh: &Arc<Mesh>, direction: Direction) -> Self {
         mesh.metrics.http.in_flight(direction).inc();
-        Box::new(Self {
+        Self {
             mesh: Arc::clone(mesh),
             direction,
             started: Instant::now(),
-            method: request.method().clone(),
-            path: if mesh.access_log.wants(true) {
-                cut(request.uri().path()).into()
-            } else {
-                "".into()
-            },
-            version: request.version(),
-            // What is said in gRPC's way with a 200 would be a tunnel.
-            grpc: *request.method() != Method::CONNECT && headers::is_grpc(request.headers()),
-            span: mesh.tracing.request(direction, request.method(), request.headers()),
+            method: None,
+            path: "".into(),
+            version: Version::HTTP_11,
+            grpc: false,
+            span: Span::none(),
             service: None,
             route: None,
             tls: Tls::None,
             peer: None,
             endpoint: None,
             attempts: 0,
-            received: headers::content_length(request.headers()),
+            received: None,
             sent: 0,
             status: None,
             grpc_status: None,
             error: None,
             detail: None,
             complete: false,
-        })
+        }
     }
 
     /// When the request came.
@@ -133,7 +148,8 @@ impl Exchange {
             true => error.public_response(self.grpc),
             false => error.response(self.grpc),
         };
-        let response = if self.method == Method::HEAD { without_body(response) } else { response };
+        let response =
+            if self.method == Some(Method::HEAD) { without_body(response) } else { response };
         self.deliver(response)
     }
 
@@ -232,8 +248,8 @@ impl Exchange {
             timestamp: now_rfc3339(),
             direction: self.direction.as_str(),
             protocol: protocol(self.version, self.grpc),
-            method: Some(self.method.as_str()),
-            path: Some(&self.path),
+            method: self.method.as_ref().map(Method::as_str),
+            path: self.method.as_ref().map(|_| &*self.path),
             service,
             route,
             status,

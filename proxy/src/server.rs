@@ -9,7 +9,7 @@ use http::{Request, Response};
 use crate::body::Body;
 use crate::carried::Carried;
 use crate::drain::Drain;
-use crate::http1;
+use crate::http1::{self, BadHead};
 use crate::http2;
 use crate::received::Received;
 use crate::sniff::{Prefixed, Spoken};
@@ -59,7 +59,7 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What went wrong with a connection.
 #[derive(Debug, thiserror::Error)]
-pub enum ServeError {
+pub(crate) enum ServeError {
     /// In HTTP/1.
     #[error(transparent)]
     Http1(#[from] io::Error),
@@ -68,21 +68,23 @@ pub enum ServeError {
     Http2(#[from] http2::Error),
 }
 
-/// Serves what is `spoken`, until the client or the drain ends the connection. What is no HTTP
-/// gets HTTP/1's 400.
+/// Serves what is `spoken`, until the client or the drain ends the connection. Of a head of HTTP/1
+/// that cannot be read, as of what is no HTTP, `refuse` makes the answer.
 ///
 /// # Errors
 /// What went wrong with the connection.
-pub async fn serve<I, H, F>(
+pub(crate) async fn serve<I, H, F, R>(
     spoken: Spoken,
     io: Prefixed<I>,
     drain: &Drain,
     handle: H,
+    refuse: R,
 ) -> Result<(), ServeError>
 where
     I: Carried + Send + 'static,
     H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
+    R: Fn(BadHead) -> Response<Body>,
 {
     // Each boxed, so that none has room for what the other needs.
     match spoken {
@@ -90,7 +92,7 @@ where
             let handle = |request| Box::pin(handle(request));
             Box::pin(streams::serve(Limits::CLIENT, io, drain.begun(), handle)).await?;
         }
-        Spoken::Http1 | Spoken::Other => Box::pin(http1::serve(io, drain, handle)).await?,
+        Spoken::Http1 | Spoken::Other => Box::pin(http1::serve(io, drain, handle, refuse)).await?,
     }
     Ok(())
 }

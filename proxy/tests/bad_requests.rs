@@ -15,6 +15,7 @@ use support::origin::Origin;
 use support::raw::{self, describe, get, post};
 
 /// One bad request; nothing of it reaches the application.
+#[derive(Clone)]
 struct Case {
     row: u8,
     sent: Vec<u8>,
@@ -152,21 +153,30 @@ fn bad_heads_reach_nobody() {
     let origin = Origin::friendly([127, 10, 1, 2]);
     let (sidecar, _stream) = Sidecar::before(&mut control_plane, &origin);
     let mut failed = Vec::new();
-    for case in [framing(), heads(), request_lines_hosts_and_limits()].into_iter().flatten() {
+    let cases = [framing(), heads(), request_lines_hosts_and_limits()].concat();
+    for case in &cases {
         for port in [sidecar.outbound(), sidecar.inbound()] {
             let answer = raw::send(port, &case.sent);
             let what = describe(case.row, port, &case.sent, &answer);
             let statuses = answer.statuses();
             let seen = origin.take_text();
             let refused = statuses.len() == 1 && case.answer.contains(&statuses[0]);
+            // Whoever is outside of the mesh learns no code.
+            let told =
+                answer.text().contains("\r\nx-pillion-error: ") == (port == sidecar.outbound());
             // What has a framing of its own, or none, is the last thing read on its connection.
             let closed = answer.closed || case.row > 9;
-            if !refused || !closed || !seen.is_empty() {
+            if !refused || !told || !closed || !seen.is_empty() {
                 failed.push(format!("{what}, seen: {seen}"));
             }
         }
     }
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n\n"));
+    let codes = ["bad_request", "head_too_large", "target_too_long", "version_unsupported"];
+    for direction in ["outbound", "inbound"] {
+        let counted: u64 = codes.iter().map(|code| sidecar.failed_requests(direction, code)).sum();
+        assert_eq!(counted, cases.len() as u64, "{direction}: each is counted");
+    }
 }
 
 #[test]

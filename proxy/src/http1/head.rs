@@ -11,9 +11,11 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use model::code::ErrorCode;
 
 use super::decode::Decoder;
 use super::lines::{Ends, Lines};
+use crate::error::ProxyError;
 use crate::server::{MAX_FIELDS, MAX_HEAD};
 
 /// Longest target that is parsed, in bytes; the ones that are served are shorter.
@@ -64,15 +66,16 @@ pub(crate) enum BadHead {
     Version,
 }
 
-impl BadHead {
-    /// What a client is told.
-    pub(super) const fn status(self) -> StatusCode {
-        match self {
-            Self::Malformed => StatusCode::BAD_REQUEST,
-            Self::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::LongTarget => StatusCode::URI_TOO_LONG,
-            Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-        }
+/// What the client of such a request is told.
+impl From<BadHead> for ProxyError {
+    fn from(bad: BadHead) -> Self {
+        let code = match bad {
+            BadHead::Malformed => ErrorCode::BadRequest,
+            BadHead::TooLarge => ErrorCode::HeadTooLarge,
+            BadHead::LongTarget => ErrorCode::TargetTooLong,
+            BadHead::Version => ErrorCode::VersionUnsupported,
+        };
+        Self::new(code, bad.to_string())
     }
 }
 

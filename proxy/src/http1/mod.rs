@@ -16,6 +16,7 @@ mod server;
 mod upload;
 
 pub(crate) use client::{Answer, Connection, Dialled, Download, Failure};
+pub(crate) use head::BadHead;
 pub(crate) use pipe::Piped;
 pub(crate) use sending::Sending;
 pub(crate) use server::{OnSwitch, Switched, serve};

@@ -59,19 +59,33 @@ impl OnSwitch {
     }
 }
 
-/// Serves the connection until the client or the drain ends it.
+/// Serves the connection until the client or the drain ends it, or a head that cannot be read, of
+/// which `refuse` makes the answer.
 ///
 /// # Errors
 /// What went wrong with the connection.
-pub(crate) async fn serve<I, H, F>(io: Prefixed<I>, drain: &Drain, handle: H) -> io::Result<()>
+pub(crate) async fn serve<I, H, F, R>(
+    io: Prefixed<I>,
+    drain: &Drain,
+    handle: H,
+    refuse: R,
+) -> io::Result<()>
 where
     I: Carried + Send + 'static,
     H: Fn(Request<Received>) -> F,
     F: Future<Output = Response<Body>>,
+    R: Fn(BadHead) -> Response<Body>,
 {
     let mut connection = Connection::new(io);
     let mut rest = drain.rest();
     while let Some(asked) = connection.head(&mut rest).await? {
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(bad) => {
+                connection.refuse(refuse(bad)).await?;
+                break;
+            }
+        };
         match connection.exchange(asked, drain, &handle).await? {
             Next::Request => {}
             Next::End => return connection.end().await,
@@ -124,22 +138,24 @@ impl<I: Carried + Send + 'static> Connection<I> {
     }
 
     /// The head of the next request; `None` when there is none any more.
-    async fn head<D>(&mut self, rest: &mut Rest<'_, D>) -> io::Result<Option<head::Asked>>
+    async fn head<D>(
+        &mut self,
+        rest: &mut Rest<'_, D>,
+    ) -> io::Result<Option<Result<head::Asked, BadHead>>>
     where
         D: Future<Output = ()>,
     {
         self.silent.moved();
         self.slow.moved();
-        let parsed = poll_fn(|cx| {
+        poll_fn(|cx| {
             loop {
-                match head::request(&mut self.read, &mut self.lines) {
-                    Ok(None) => {}
-                    parsed => return Poll::Ready(Ok(parsed)),
+                if let Some(parsed) = head::request(&mut self.read, &mut self.lines).transpose() {
+                    return Poll::Ready(Ok(Some(parsed)));
                 }
                 match self.pace.poll_fill(&mut self.io, &mut self.read, Expected::Head, cx)? {
                     Poll::Ready(0) => {
                         self.ended = true;
-                        return Poll::Ready(Ok(Ok(None)));
+                        return Poll::Ready(Ok(None));
                     }
                     Poll::Ready(_) => rest.over(),
                     // A client that keeps its connection for the next request is in no hurry; a
@@ -149,7 +165,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
                         if rest.poll(cx).is_pending() {
                             ready!(self.silent.poll(cx));
                         }
-                        return Poll::Ready(Ok(Ok(None)));
+                        return Poll::Ready(Ok(None));
                     }
                     Poll::Pending => {
                         ready!(self.slow.poll(cx));
@@ -159,22 +175,15 @@ impl<I: Carried + Send + 'static> Connection<I> {
                 }
             }
         })
-        .await?;
-        match parsed {
-            Ok(asked) => Ok(asked),
-            Err(bad) => self.refuse(bad).await.map(|()| None),
-        }
+        .await
     }
 
-    /// Answers a head that cannot be read; what follows it is not read either.
-    async fn refuse(&mut self, bad: BadHead) -> io::Result<()> {
-        tracing::debug!(error = %bad, "HTTP/1: request refused");
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = bad.status();
+    /// Answers a head that cannot be read; nor can what follows it.
+    async fn refuse(&mut self, response: Response<Body>) -> io::Result<()> {
         let asked =
             Asked { version: Version::HTTP_11, head: false, trailers: false, connect: false };
-        encode::response(&mut self.out, &response, asked, true);
-        self.flush().await
+        let (mut upload, _) = Upload::open(None, false, &mut self.read);
+        self.respond(response, asked, true, &mut upload).await.map(|_| ())
     }
 
     /// Has one request handled and sends the response.

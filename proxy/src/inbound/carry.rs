@@ -47,10 +47,8 @@ where
         Some(_) => worker.mesh.drain.within(),
         None => worker.mesh.drain.clone(),
     };
-    let handle = {
-        let (worker, arrival) = (worker.clone(), arrival.clone());
-        move |request| answer(worker.clone(), arrival.clone(), request)
-    };
+    let handle = |request| answer(worker.clone(), arrival.clone(), request);
+    let refuse = |bad| arrival.refuse_unread(&worker.mesh, bad);
     let detected = Box::pin(detect(&worker, &application, io, &mut upstream));
     let detected = match arrival.peer {
         Some(_) => detected.await,
@@ -64,7 +62,7 @@ where
         Ok(detected) => detected,
         Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
     };
-    if let Err(error) = server::serve(spoken, io, &drain, handle).await {
+    if let Err(error) = server::serve(spoken, io, &drain, handle, refuse).await {
         tracing::debug!(%error, "inbound: connection ended with an error");
     }
 }
@@ -89,10 +87,8 @@ async fn detect<I: AsyncRead + Unpin>(
 async fn answer(worker: Worker, arrival: Arrival, request: Request<Received>) -> Response<Body> {
     if request.method() == Method::CONNECT && !is_extended(&request) {
         let detail = "CONNECT is for the outbound and the mesh port";
-        let mut exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
-        exchange.service = Some(Arc::clone(&arrival.application.service));
-        exchange.peer = arrival.peer;
-        return exchange.refuse(&ProxyError::new(ErrorCode::MethodNotAllowed, detail));
+        let exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
+        return arrival.refuse(exchange, &ProxyError::new(ErrorCode::MethodNotAllowed, detail));
     }
     http::handle(&worker, Caller::Connection(arrival), request).await
 }

@@ -24,7 +24,9 @@ use tokio_rustls::server::TlsStream;
 use self::application::Application;
 use crate::body::Body;
 use crate::error::ProxyError;
-use crate::mesh::MESH_ALPN;
+use crate::exchange::Exchange;
+use crate::http1::BadHead;
+use crate::mesh::{MESH_ALPN, Mesh};
 use crate::placed::Socket;
 use crate::proof::Proof;
 use crate::rarely::Rarely;
@@ -84,6 +86,20 @@ pub struct Arrival {
     pub peer: Option<SpiffeId>,
     /// The port.
     pub application: Arc<Application>,
+}
+
+impl Arrival {
+    /// Answers a request that came on it with an error.
+    fn refuse(&self, mut exchange: Box<Exchange>, error: &ProxyError) -> Response<Body> {
+        exchange.service = Some(Arc::clone(&self.application.service));
+        exchange.peer.clone_from(&self.peer);
+        exchange.refuse(error)
+    }
+
+    /// Answers a request that came on it and cannot be read.
+    fn refuse_unread(&self, mesh: &Arc<Mesh>, bad: BadHead) -> Response<Body> {
+        self.refuse(Exchange::unread(mesh, Direction::Inbound), &bad.into())
+    }
 }
 
 /// Serves one connection of another sidecar until it ends.

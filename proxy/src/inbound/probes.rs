@@ -3,7 +3,6 @@
 
 use std::io;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use ::http::header::UPGRADE;
 use ::http::{Method, Request, Response};
@@ -96,8 +95,9 @@ pub(super) async fn serve(worker: Worker, arrival: Arrival, socket: Socket) {
         Err(error) => return tracing::debug!(%error, "inbound: connection lost"),
     };
     let drain = worker.mesh.drain.clone();
-    let handle = move |request| answer(worker.clone(), arrival.clone(), request);
-    if let Err(error) = server::serve(spoken, io, &drain, handle).await {
+    let handle = |request| answer(worker.clone(), arrival.clone(), request);
+    let refuse = |bad| arrival.refuse_unread(&worker.mesh, bad);
+    if let Err(error) = server::serve(spoken, io, &drain, handle, refuse).await {
         tracing::debug!(%error, "inbound: connection ended with an error");
     }
 }
@@ -107,9 +107,8 @@ async fn answer(worker: Worker, arrival: Arrival, request: Request<Received>) ->
     if worker.mesh.config.probes.has(port, &request) {
         return http::handle(&worker, Caller::Connection(arrival), request).await;
     }
-    let mut exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
-    exchange.service = Some(Arc::clone(&arrival.application.service));
-    exchange.refuse(&plaintext::refusal())
+    let exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
+    arrival.refuse(exchange, &plaintext::refusal())
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::body::Body;
 use crate::carried::Carried;
 use crate::error::ProxyError;
 use crate::exchange::Exchange;
+use crate::http1::BadHead;
 use crate::mesh::Mesh;
 use crate::original;
 use crate::placed::Socket;
@@ -60,8 +61,10 @@ where
     I: Carried + Send + 'static,
 {
     let drain = worker.mesh.drain.clone();
-    let handle = move |request| dispatch(worker.clone(), via, request);
-    if let Err(error) = server::serve(spoken, io, &drain, handle).await {
+    let handle = |request| dispatch(worker.clone(), via, request);
+    let refuse =
+        |bad: BadHead| Exchange::unread(&worker.mesh, Direction::Outbound).refuse(&bad.into());
+    if let Err(error) = server::serve(spoken, io, &drain, handle, refuse).await {
         tracing::debug!(%error, "outbound: connection ended with an error");
     }
 }

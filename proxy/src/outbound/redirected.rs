@@ -21,6 +21,7 @@ use crate::carried::Carried;
 use crate::config::Config;
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, UNKNOWN};
+use crate::http1::BadHead;
 use crate::placed::Socket;
 use crate::received::Received;
 use crate::relay::Session;
@@ -174,8 +175,10 @@ async fn refuse(worker: &Worker, socket: Socket, error: ProxyError) {
         let exchange = Exchange::open(&mesh, Direction::Outbound, &request);
         std::future::ready(exchange.refuse(&error))
     };
+    let unread =
+        |bad: BadHead| Exchange::unread(&worker.mesh, Direction::Outbound).refuse(&bad.into());
     let drain = worker.mesh.drain.clone();
-    if let Err(error) = server::serve(spoken, io, &drain, answer).await {
+    if let Err(error) = server::serve(spoken, io, &drain, answer, unread).await {
         tracing::debug!(%error, "outbound: refused connection ended with an error");
     }
 }
