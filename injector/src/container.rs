@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::pod::Pod;
 use crate::probe::Asked;
 use crate::settings::{Resources, Settings};
 use crate::variable::OTLP_VARIABLE;
@@ -51,13 +52,13 @@ pub(crate) fn init(wishes: &Wishes, settings: &Settings) -> Value {
 
 /// The sidecar: started before the containers of the application and ended after them
 /// (`restartPolicy: Always`, Kubernetes 1.29).
-pub(crate) fn proxy(wishes: &Wishes, probes: &[Asked], settings: &Settings) -> Value {
+pub(crate) fn proxy(pod: &Pod, wishes: &Wishes, probes: &[Asked], settings: &Settings) -> Value {
     let ready = json!({"path": "/ready", "port": ADMIN_PORT});
     json!({
         "name": PROXY,
         "image": settings.proxy_image,
         "restartPolicy": "Always",
-        "env": environment(wishes, probes, settings),
+        "env": environment(pod, wishes, probes, settings),
         "ports": [
             {"name": "pillion-mesh", "containerPort": MESH_PORT, "protocol": "TCP"},
             {"name": "pillion-admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
@@ -87,7 +88,7 @@ pub(crate) fn volumes(settings: &Settings) -> [Value; 2] {
     ]
 }
 
-fn environment(wishes: &Wishes, probes: &[Asked], settings: &Settings) -> Vec<Value> {
+fn environment(pod: &Pod, wishes: &Wishes, probes: &[Asked], settings: &Settings) -> Vec<Value> {
     let plain = |name: &str, value: &str| json!({"name": name, "value": value});
     let token_file = format!("{TOKEN_DIRECTORY}/token");
     let mut variables = vec![
@@ -104,6 +105,8 @@ fn environment(wishes: &Wishes, probes: &[Asked], settings: &Settings) -> Vec<Va
     variables.extend(wishes.variables.iter().map(|(name, value)| plain(name, value)));
     if wishes.variables.iter().any(|(name, _)| *name == OTLP_VARIABLE) {
         variables.extend(place());
+        let name = pod.application();
+        variables.extend(name.map(|name| plain("OTEL_SERVICE_NAME", name)));
     }
     if !probes.is_empty() {
         variables.push(plain("PILLION_PROBES", &json!(probes).to_string()));

@@ -25,8 +25,10 @@ pub fn inject(object: &Value, settings: &Settings) -> Outcome {
     let probes = probe::all(&pod);
     match (wishes, probes) {
         (Ok(wishes), Ok(probes)) if conflicts.is_empty() => {
-            let containers =
-                [container::init(&wishes, settings), container::proxy(&wishes, &probes, settings)];
+            let containers = [
+                container::init(&wishes, settings),
+                container::proxy(&pod, &wishes, &probes, settings),
+            ];
             let volumes = container::volumes(settings);
             let warnings = warnings(&pod, &wishes);
             let operations =

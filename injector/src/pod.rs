@@ -16,6 +16,12 @@ const OTHER_SIDECARS: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
 /// The label of a node by which its system is told.
 const NODE_SYSTEM: &str = "kubernetes.io/os";
 
+/// The labels that name the application of a pod.
+const APPLICATION: [&str; 2] = ["app.kubernetes.io/name", "app"];
+
+/// The label with the end of its ReplicaSet's name, of a pod of a Deployment.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+
 /// A pod, or the template of pods.
 #[derive(Debug)]
 pub(crate) struct Pod {
@@ -23,6 +29,8 @@ pub(crate) struct Pod {
     pub(crate) labels: BTreeMap<String, String>,
     /// Its annotations.
     pub(crate) annotations: BTreeMap<String, String>,
+    /// What made it, such as a ReplicaSet, by name.
+    owner: Option<String>,
     /// What it runs.
     pub(crate) spec: PodSpec,
 }
@@ -50,8 +58,27 @@ impl Pod {
         Ok(Self {
             labels: metadata.labels.unwrap_or_default(),
             annotations: metadata.annotations.unwrap_or_default(),
+            owner: metadata
+                .owner_references
+                .into_iter()
+                .flatten()
+                .find(|owner| owner.controller == Some(true))
+                .map(|owner| owner.name),
             spec,
         })
+    }
+
+    /// What its spans are said to be of: what its labels name, else what made it, where a Deployment
+    /// stands behind its ReplicaSet.
+    pub(crate) fn application(&self) -> Option<&str> {
+        let named = APPLICATION.iter().find_map(|label| self.labels.get(*label));
+        let owner = || {
+            let owner = self.owner.as_deref()?;
+            let hash = self.labels.get(TEMPLATE_HASH);
+            let deployment = hash.and_then(|hash| owner.strip_suffix(hash)?.strip_suffix('-'));
+            Some(deployment.unwrap_or(owner))
+        };
+        named.map(String::as_str).filter(|name| !name.is_empty()).or_else(owner)
     }
 
     /// Each container with its place: those that are there from the start, then those of the

@@ -314,6 +314,28 @@ fn spans_say_which_pod_they_are_of() {
 }
 
 #[test]
+fn spans_are_of_the_application_that_the_pod_runs() {
+    let owner = |controller: bool, name: &str| {
+        format!(
+            "ownerReferences: [{{apiVersion: v1, kind: X, uid: u, controller: {controller}, name: {name}}}]"
+        )
+    };
+    let cases = [
+        ("labels: {app.kubernetes.io/name: api, app: other}".to_owned(), Some("api")),
+        (format!("labels: {{app: api}}, {}", owner(true, "web")), Some("api")),
+        (format!("labels: {{pod-template-hash: 7d9}}, {}", owner(true, "web-7d9")), Some("web")),
+        (owner(true, "db"), Some("db")),
+        (format!("labels: {{app: ''}}, {}", owner(false, "db")), None),
+    ];
+    for (metadata, expected) in cases {
+        let asked = "annotations: {pillion.dev/otlp-endpoint: 'http://otel:4317'}";
+        let after = injected(&pod(&format!("{asked}, {metadata}"), ""));
+        assert_eq!(variable(&after, "OTEL_SERVICE_NAME").as_str(), expected, "{metadata}");
+        assert!(variable(&injected(&pod(&metadata, "")), "OTEL_SERVICE_NAME").is_null());
+    }
+}
+
+#[test]
 fn workers_are_the_limit_of_cpus_or_what_is_kept() {
     let resource = |annotations: &str| {
         let after = injected(&pod(annotations, ""));

@@ -18,8 +18,8 @@ const EXPORTED: Duration = Duration::from_secs(30);
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
-/// How a sidecar without a workload of its own names itself.
-const CLIENT_ONLY: &str = "pillion-proxy";
+/// How the sidecar without a Service of its own is told to name itself.
+const CLIENT_ONLY: &str = "shell";
 
 struct Chain {
     shell: Pod,
@@ -50,7 +50,8 @@ impl Chain {
             let pod = pod.start().await;
             pods.push(pod);
         }
-        let shell = mesh.pod("shop/shell").flags(flags).start().await;
+        let name = format!("OTEL_SERVICE_NAME={CLIENT_ONLY}");
+        let shell = mesh.pod("shop/shell").flags(flags).under(["env", &name]).start().await;
         for (pod, target) in [(&shell, "web"), (&pods[2], "api"), (&pods[1], "data")] {
             pod.until_known(&format!("{target}.shop:80")).await;
         }

@@ -8,9 +8,9 @@ use std::fmt::Display;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use model::code::ErrorCode;
-use opentelemetry::KeyValue;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{Status, TraceContextExt, TracerProvider};
+use opentelemetry::{Key, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
@@ -25,6 +25,9 @@ use crate::telemetry::metrics::Direction;
 
 /// The target of every span that is exported; the log leaves it out.
 pub const TARGET: &str = "pillion::span";
+
+/// How a service is called of which nobody has said anything (OpenTelemetry's semantic conventions).
+const NOBODY: &str = "unknown_service";
 
 /// Makes spans, if an endpoint for them is set.
 #[derive(Debug, Default)]
@@ -44,14 +47,10 @@ impl Tracing {
         namespace: &str,
     ) -> Result<Self, opentelemetry_otlp::ExporterBuildError> {
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-        let resource = Resource::builder()
-            .with_service_name(service.to_string())
-            .with_attribute(KeyValue::new("service.namespace", namespace.to_string()))
-            .build();
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(sample_ratio))))
-            .with_resource(resource)
+            .with_resource(resource(service, namespace))
             .build();
         Ok(Self { provider: Some(provider) })
     }
@@ -131,6 +130,18 @@ impl Tracing {
     }
 }
 
+/// What spans are of: the service that the environment names, as OpenTelemetry's library reads it,
+/// or else this one.
+fn resource(service: &str, namespace: &str) -> Resource {
+    let name = Key::from_static_str("service.name");
+    let told = Resource::builder().build().get(&name);
+    let told = told.filter(|told| !told.as_str().starts_with(NOBODY));
+    Resource::builder()
+        .with_attribute(KeyValue::new(name, told.unwrap_or_else(|| service.to_owned().into())))
+        .with_attribute(KeyValue::new("service.namespace", namespace.to_owned()))
+        .build()
+}
+
 /// Notes how a request or an attempt ended on its span.
 pub fn ended(span: &Span, status: Option<u16>, error: Option<ErrorCode>) {
     if span.is_disabled() {
@@ -177,5 +188,18 @@ impl Injector for FieldsMut<'_> {
         if let (Ok(name), Ok(value)) = (key.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
             self.0.insert(name, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_of_the_workload_where_nobody_says_otherwise() {
+        let resource = resource("api", "shop");
+        let said = |name| resource.get(&Key::from_static_str(name)).map(|value| value.to_string());
+        assert_eq!(said("service.name"), Some("api".to_owned()));
+        assert_eq!(said("service.namespace"), Some("shop".to_owned()));
     }
 }
