@@ -1,5 +1,7 @@
 //! Retries, timeouts and ejection: what a client does not notice, and what it does.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tests::app::{App, Manners};
@@ -8,6 +10,9 @@ use tests::load::Load;
 use tests::pod::APP_PORT;
 use tests::poll::{self, SOON};
 use tests::yaml;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::shop::{API, Shop, replicas};
 
@@ -60,6 +65,48 @@ async fn a_body_too_large_to_keep_loses_the_retry_and_not_the_request() {
     let metrics = shop.web.metrics().await;
     let denied = metrics.sum("pillion_retries_denied_total", &[("reason", "body_too_large")]);
     assert_eq!(denied, 1.0, "{}", metrics.show("pillion_retries_denied_total"));
+}
+
+/// The first attempt could read on while the second waits, past what is kept for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_comes_while_a_retry_waits_is_sent_whole() {
+    const SIZE: usize = 128 * 1024;
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let app = App::scripted(move |mut socket| {
+        let attempt = attempts.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let mut read = Vec::new();
+            while !read.windows(4).any(|end| end == b"\r\n\r\n") {
+                socket.read_buf(&mut read).await.unwrap();
+            }
+            if attempt == 0 {
+                // A response that does not end leaves the request open.
+                socket.write_all(b"HTTP/1.1 503 x\r\ncontent-length: 9\r\n\r\n").await.unwrap();
+                tokio::io::copy(&mut socket, &mut tokio::io::sink()).await.unwrap();
+                return;
+            }
+            let head = read.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+            while read.len() < head + SIZE {
+                assert!(socket.read_buf(&mut read).await.unwrap() > 0, "the body is cut off");
+            }
+            let answer = [b"HTTP/1.1 200 x\r\ncontent-length: 131072\r\n\r\n", &read[head..]];
+            socket.write_all(&answer.concat()).await.unwrap();
+        }
+    });
+    let waiting = RETRYING.replace("10ms", "1s");
+    let shop = Shop::with(&yaml::route("shop/api", &waiting), app).await;
+    let body: Vec<u8> = (0..SIZE).map(|place| (place / 1024) as u8).collect();
+    let mut client = TcpStream::connect(shop.web.proxy()).await.unwrap();
+    let head = format!("PUT {API}/ HTTP/1.1\r\nhost: api.shop\r\ncontent-length: {SIZE}\r\n\r\n");
+    client.write_all(&[head.as_bytes(), &body[..1024]].concat()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    client.write_all(&body[1024..]).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(&body) {
+        let more = timeout(SOON, client.read_buf(&mut answer)).await.expect("an answer").unwrap();
+        assert!(more > 0, "{:?}", String::from_utf8_lossy(&answer));
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&answer));
 }
 
 /// 20 % of the requests, 10 a second, and the hundred that an idle Service has saved.
