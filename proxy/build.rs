@@ -2,12 +2,19 @@
 //! (`layout.ld`): the others then stay on disk. Without it the sidecar is the same, and larger in
 //! memory.
 
+/// Linkers that do not read such a file.
+const OTHERS: [&str; 2] = ["fuse-ld=gold", "fuse-ld=mold"];
+
 fn main() {
     println!("cargo::rerun-if-changed=layout.ld");
     println!("cargo::rerun-if-changed=build.rs");
     let set = |name: &str| std::env::var(name).unwrap_or_default();
-    if set("CARGO_CFG_TARGET_OS") == "linux" && set("OPT_LEVEL") != "0" {
-        let layout = format!("{}/layout.ld", set("CARGO_MANIFEST_DIR"));
-        println!("cargo::rustc-link-arg-bin=pillion-proxy=-Wl,--script={layout}");
+    let flags = set("CARGO_ENCODED_RUSTFLAGS");
+    let reads = set("CARGO_CFG_TARGET_OS") == "linux" && !OTHERS.iter().any(|o| flags.contains(o));
+    if reads && set("OPT_LEVEL") != "0" {
+        println!(
+            "cargo::rustc-link-arg-bin=pillion-proxy=-T{}/layout.ld",
+            set("CARGO_MANIFEST_DIR")
+        );
     }
 }

@@ -85,6 +85,26 @@ async fn a_policy_overrules_the_flag_and_selects_by_labels() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_is_broken_when_the_control_plane_starts_is_in_force_as_it_was() {
+    let shop = Shop::open().await;
+    shop.mesh.write("policy.yaml", &policy("strict", "plaintext: Deny"));
+    until_plaintext(&shop.api, None).await;
+    shop.mesh.write("policy.yaml", &policy("strict", "plaintext: Perhaps"));
+    poll::until("it is refused", SOON, async || match shop.mesh.problems().await.len() {
+        1 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    shop.mesh.control_plane().kill();
+    shop.mesh.restart_control_plane().await;
+    let late = shop.mesh.pod("shop/late").app(App::http()).start().await;
+    assert_eq!((plaintext(&late, "/").await, plaintext(&shop.api, "/").await), (None, None));
+    assert_eq!(shop.mesh.problems().await.len(), 1);
+    shop.mesh.remove("policy.yaml");
+    until_plaintext(&late, Some(200)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_that_knows_no_policy_yet_lets_no_plaintext_in() {
     let shop = Shop::open().await;
     let token = shop.mesh.token("shop", "late", "1h").await;

@@ -1,8 +1,10 @@
 //! The files of a directory as they were when all in them was good, so that a control plane that
 //! starts over a broken one does not take away what was in force.
 
-use std::fs;
+use std::cell::Cell;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::source::listing;
@@ -14,20 +16,24 @@ const NAME: &str = ".last-good";
 #[derive(Debug)]
 pub(super) struct Kept {
     dir: PathBuf,
+    /// Whether it has been told that they cannot be kept.
+    told: Cell<bool>,
 }
 
 impl Kept {
     /// Those of a state directory.
     pub(super) fn new(state_dir: &Path) -> Self {
-        Self { dir: state_dir.join(NAME) }
+        Self { dir: state_dir.join(NAME), told: Cell::new(false) }
     }
 
-    /// Keeps a file. What cannot be kept is told, and costs nothing but the next start.
+    /// Keeps a file. Where that cannot be it is told once, and costs nothing but the next start.
     pub(super) fn keep(&self, path: &Path, text: &str) {
         if self.recall(path).as_deref() != Some(text)
             && let Err(error) = self.replace(path, text)
+            && !self.told.replace(true)
         {
-            tracing::warn!(file = %path.display(), %error, "its last good state is not kept for a restart");
+            let file = path.display();
+            tracing::warn!(%file, %error, "files are not kept in --state-dir for the next start");
         }
     }
 
@@ -52,11 +58,13 @@ impl Kept {
         kept.keys().filter(|path| !stays(path)).for_each(|path| self.forget(path));
     }
 
-    /// At once or not at all.
+    /// At once or not at all. The state directory may not be there yet, and is private.
     fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
         let path = self.dir.join(path);
         let fresh = path.with_extension("fresh");
-        path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        path.parent().map_or(Ok(()), |dir| private.create(dir))?;
         fs::write(&fresh, text)?;
         fs::rename(fresh, path)
     }

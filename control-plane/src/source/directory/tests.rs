@@ -1,3 +1,4 @@
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use super::*;
@@ -229,22 +230,24 @@ fn what_is_broken_at_a_start_is_as_it_was_when_its_file_was_good() {
     fs::create_dir(dir.path().join("deep")).unwrap();
     write("a.yaml", &(service("a", 80) + &service("b", 80)));
     write("deep/c.yaml", &service("c", 80));
-    let (before, _) = at_a_start(dir.path(), state.path());
+    let state = state.path().join("private");
+    let (before, _) = at_a_start(dir.path(), &state);
+    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
 
     write("a.yaml", &(service("a", 0) + &service("b", 80)));
     write("deep/c.yaml", "{");
-    let (after, problems) = at_a_start(dir.path(), state.path());
+    let (after, problems) = at_a_start(dir.path(), &state);
     assert_eq!((&after, problems), (&before, 2));
 
     write("a.yaml", &service("b", 81));
-    let (after, _) = at_a_start(dir.path(), state.path());
+    let (after, _) = at_a_start(dir.path(), &state);
     let keys: Vec<_> = after.iter().filter_map(|told| told.split(' ').nth(1)).collect();
     assert_eq!(keys, ["default/b", "default/c"], "what a good file does not say any more is gone");
 
     fs::remove_file(dir.path().join("deep/c.yaml")).unwrap();
-    at_a_start(dir.path(), state.path());
+    at_a_start(dir.path(), &state);
     write("deep/c.yaml", "{");
-    let (after, problems) = at_a_start(dir.path(), state.path());
+    let (after, problems) = at_a_start(dir.path(), &state);
     assert_eq!(
         (after.len(), problems),
         (2, 1),

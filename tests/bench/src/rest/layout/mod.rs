@@ -23,6 +23,11 @@ const REQUESTS: u64 = 100;
 /// How many of the functions that run may be missing in the file, in percent.
 const MARGIN: usize = 10;
 
+/// Over how many functions those that requests run most may be spread in the program, and how many
+/// these are. Where no linker has read the file it is most of the program's.
+const SPREAD: usize = 1000;
+const MOST: usize = 100;
+
 /// How the file is brought up to date.
 const COMMAND: &str = "tests/bench/run layout --update";
 
@@ -52,24 +57,25 @@ struct Layout {
 /// When too many of them are not in it.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     crate::released()?;
-    let (before, requests) = run_sidecars().await?;
+    let symbols = Symbols::of(&bins::bins().proxy).await?;
+    let (before, requests) = run_sidecars(&symbols).await?;
     let made_with = made_with().await?;
     if args.update {
         return Layout { made_with, functions: ordered(&before, &requests) }.write();
     }
     let layout = Layout::read()?;
     let lacking = layout.lacking(before.keys().chain(requests.keys()));
-    match lacking {
+    let spread = symbols.spread(layout.functions.iter().take(MOST));
+    match lacking.or_else(|| strewn(spread)) {
         Some(sentence) if layout.made_with == made_with => bail!(sentence),
         Some(sentence) => println!("{sentence}. The file is of {}", layout.made_with),
-        None => println!("{} has what runs", file().display()),
+        None => println!("{} has what runs, side by side", file().display()),
     }
     Ok(())
 }
 
 /// What runs for requests, and what before them.
-async fn run_sidecars() -> anyhow::Result<(Ran, Ran)> {
-    let symbols = Symbols::of(&bins::bins().proxy).await?;
+async fn run_sidecars(symbols: &Symbols) -> anyhow::Result<(Ran, Ran)> {
     let (mut before, mut requests) = (Ran::new(), Ran::new());
     // The first answers the same every time; the second has headers as applications have them, but
     // speaks neither gRPC nor bytes.
@@ -86,6 +92,17 @@ async fn run_sidecars() -> anyhow::Result<(Ran, Ran)> {
         scene.into_uncounted().iter().for_each(|profile| symbols.add(profile, &mut before));
     }
     Ok((before, requests))
+}
+
+/// Says so if the linker has not put the functions side by side.
+fn strewn(spread: usize) -> Option<String> {
+    (spread > SPREAD).then(|| {
+        format!(
+            "the functions that run most are spread over {spread} of the sidecar's: its linker has not \
+             read {} (see proxy/build.rs)",
+            file().display()
+        )
+    })
 }
 
 /// Those of requests, the most instructions first, so that they share few pages; then the others.

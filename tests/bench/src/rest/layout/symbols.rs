@@ -1,6 +1,6 @@
 //! The functions of the sidecar, as the linker names them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(super) struct Symbols {
     /// By name the patterns of all that stand where it stands: of functions with the same code the
     /// compiler makes one, and callgrind names any of them.
     patterns: HashMap<String, Vec<String>>,
+    /// By pattern the place among all functions, in the order of their addresses.
+    places: HashMap<String, usize>,
 }
 
 impl Symbols {
@@ -46,7 +48,7 @@ impl Symbols {
     }
 
     fn parse(listed: &str) -> anyhow::Result<Self> {
-        let mut at = HashMap::<_, Vec<_>>::new();
+        let mut at = BTreeMap::<_, Vec<_>>::new();
         for line in listed.lines() {
             if let [address, "t" | "T" | "w" | "W", name] = line.split(' ').collect::<Vec<_>>()[..]
             {
@@ -63,12 +65,21 @@ impl Symbols {
                 varying.replace_all(&name, *any).into_owned()
             })
         };
-        let mut patterns = HashMap::new();
-        for names in at.into_values() {
+        let (mut patterns, mut places) = (HashMap::new(), HashMap::new());
+        for (place, names) in at.into_values().enumerate() {
             let all: Vec<_> = names.iter().map(pattern).collect();
+            places.extend(all.iter().map(|name| (name.clone(), place)));
             patterns.extend(names.into_iter().map(|name| (name.to_owned(), all.clone())));
         }
-        Ok(Self { patterns })
+        Ok(Self { patterns, places })
+    }
+
+    /// Over how many places most of these functions lie, of all but those that cannot be moved.
+    pub(super) fn spread<'a>(&self, functions: impl Iterator<Item = &'a String>) -> usize {
+        let mut places: Vec<_> = functions.filter_map(|name| self.places.get(name)).collect();
+        places.sort();
+        let most = places.len() * 8 / 10;
+        places.first().zip(places.get(most)).map_or(0, |(first, last)| *last - *first)
     }
 
     /// Adds the functions of this program that are in `profile`.
@@ -118,6 +129,19 @@ mod tests {
             let expected: Vec<_> = expected.iter().map(|name| ((*name).to_owned(), 2)).collect();
             assert_eq!(patterns, expected, "{name}");
         }
+    }
+
+    #[test]
+    fn functions_that_lie_apart_are_told_from_neighbours() {
+        let listed: String = (0..100).map(|place| format!("{place:016x} t f{place}\n")).collect();
+        let symbols = Symbols::parse(&listed).unwrap();
+        let spread = |places: &[usize]| {
+            let names: Vec<_> = places.iter().map(|place| format!("f{place}")).collect();
+            symbols.spread(names.iter())
+        };
+        assert_eq!(spread(&[7, 3, 4, 5, 6, 8, 9, 10, 11, 99]), 8, "one cannot be moved");
+        assert_eq!(spread(&[0, 11, 22, 33, 44, 55, 66, 77, 88, 99]), 88);
+        assert_eq!(spread(&[]), 0);
     }
 
     #[test]
