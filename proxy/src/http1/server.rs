@@ -78,14 +78,7 @@ where
 {
     let mut connection = Connection::new(io);
     let mut rest = drain.rest();
-    while let Some(asked) = connection.head(&mut rest).await? {
-        let asked = match asked {
-            Ok(asked) => asked,
-            Err(bad) => {
-                connection.refuse(refuse(bad)).await?;
-                break;
-            }
-        };
+    while let Some(asked) = connection.head(&mut rest, &refuse).await? {
         match connection.exchange(asked, drain, &handle).await? {
             Next::Request => {}
             Next::End => return connection.end().await,
@@ -137,25 +130,29 @@ impl<I: Carried + Send + 'static> Connection<I> {
         }
     }
 
-    /// The head of the next request; `None` when there is none any more.
-    async fn head<D>(
+    /// The head of the next request; `None` when there is none any more, as after one that cannot be
+    /// read and is refused.
+    async fn head<D, R>(
         &mut self,
         rest: &mut Rest<'_, D>,
-    ) -> io::Result<Option<Result<head::Asked, BadHead>>>
+        refuse: &R,
+    ) -> io::Result<Option<head::Asked>>
     where
         D: Future<Output = ()>,
+        R: Fn(BadHead) -> Response<Body>,
     {
         self.silent.moved();
         self.slow.moved();
-        poll_fn(|cx| {
+        let parsed = poll_fn(|cx| {
             loop {
-                if let Some(parsed) = head::request(&mut self.read, &mut self.lines).transpose() {
-                    return Poll::Ready(Ok(Some(parsed)));
+                match head::request(&mut self.read, &mut self.lines) {
+                    Ok(None) => {}
+                    parsed => return Poll::Ready(Ok(parsed)),
                 }
                 match self.pace.poll_fill(&mut self.io, &mut self.read, Expected::Head, cx)? {
                     Poll::Ready(0) => {
                         self.ended = true;
-                        return Poll::Ready(Ok(None));
+                        return Poll::Ready(Ok(Ok(None)));
                     }
                     Poll::Ready(_) => rest.over(),
                     // A client that keeps its connection for the next request is in no hurry; a
@@ -165,7 +162,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
                         if rest.poll(cx).is_pending() {
                             ready!(self.silent.poll(cx));
                         }
-                        return Poll::Ready(Ok(None));
+                        return Poll::Ready(Ok(Ok(None)));
                     }
                     Poll::Pending => {
                         ready!(self.slow.poll(cx));
@@ -175,7 +172,12 @@ impl<I: Carried + Send + 'static> Connection<I> {
                 }
             }
         })
-        .await
+        .await?;
+        match parsed {
+            Ok(asked) => Ok(asked),
+            // Boxed, so that a connection that rests has no room for it.
+            Err(bad) => Box::pin(self.refuse(refuse(bad))).await.map(|()| None),
+        }
     }
 
     /// Answers a head that cannot be read; nor can what follows it.
