@@ -175,8 +175,11 @@ impl<I: Carried + Send + 'static> Connection<I> {
         .await?;
         match parsed {
             Ok(asked) => Ok(asked),
-            // Boxed, so that a connection that rests has no room for it.
-            Err(bad) => Box::pin(self.refuse(refuse(bad))).await.map(|()| None),
+            Err(bad) => {
+                tracing::debug!(error = %bad, "HTTP/1: request refused");
+                // Boxed, so that a connection that rests has no room for it.
+                Box::pin(self.refuse(refuse(bad))).await.map(|()| None)
+            }
         }
     }
 
