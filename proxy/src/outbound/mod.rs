@@ -11,6 +11,7 @@ pub mod tunnel;
 pub mod upgrade;
 
 use std::io;
+use std::sync::Arc;
 
 use ::http::{Method, Request, Response};
 use model::code::ErrorCode;
@@ -62,8 +63,7 @@ where
 {
     let drain = worker.mesh.drain.clone();
     let handle = |request| dispatch(worker.clone(), via, request);
-    let refuse =
-        |bad: BadHead| Exchange::unread(&worker.mesh, Direction::Outbound).refuse(&bad.into());
+    let refuse = |bad| refuse_unread(&worker.mesh, bad);
     if let Err(error) = server::serve(spoken, io, &drain, handle, refuse).await {
         tracing::debug!(%error, "outbound: connection ended with an error");
     }
@@ -81,6 +81,11 @@ async fn dispatch(worker: Worker, via: Via, request: Request<Received>) -> Respo
             exchange.refuse(&ProxyError::new(ErrorCode::MethodNotAllowed, detail))
         }
     }
+}
+
+/// Answers a request that cannot be read.
+fn refuse_unread(mesh: &Arc<Mesh>, bad: BadHead) -> Response<Body> {
+    Exchange::unread(mesh, Direction::Outbound).refuse(&bad.into())
 }
 
 /// Whether the connection comes from this workload: whoever else used the port would speak with

@@ -16,12 +16,11 @@ use tokio::time::timeout;
 
 use super::destination::{self, Destination, Via};
 use super::reach::{self, Upstream, tls};
-use super::{serve_http, serve_spoken};
+use super::{refuse_unread, serve_http, serve_spoken};
 use crate::carried::Carried;
 use crate::config::Config;
 use crate::error::ProxyError;
 use crate::exchange::{Exchange, UNKNOWN};
-use crate::http1::BadHead;
 use crate::placed::Socket;
 use crate::received::Received;
 use crate::relay::Session;
@@ -175,8 +174,7 @@ async fn refuse(worker: &Worker, socket: Socket, error: ProxyError) {
         let exchange = Exchange::open(&mesh, Direction::Outbound, &request);
         std::future::ready(exchange.refuse(&error))
     };
-    let unread =
-        |bad: BadHead| Exchange::unread(&worker.mesh, Direction::Outbound).refuse(&bad.into());
+    let unread = |bad| refuse_unread(&worker.mesh, bad);
     let drain = worker.mesh.drain.clone();
     if let Err(error) = server::serve(spoken, io, &drain, answer, unread).await {
         tracing::debug!(%error, "outbound: refused connection ended with an error");
