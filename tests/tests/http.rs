@@ -36,6 +36,18 @@ async fn an_absolute_form_request_reaches_the_service_over_mutual_tls() {
     assert_eq!(plain, 0.0, "{}", got.show("pillion_requests_total"));
 }
 
+/// RFC 9112 §3.2.4.
+#[tokio::test(flavor = "multi_thread")]
+async fn options_of_a_server_as_a_whole_reach_it_as_such() {
+    let shop = Shop::open().await;
+    for (target, path) in [("http://api.shop", "*"), ("http://api.shop/", "/")] {
+        let head =
+            format!("OPTIONS {target} HTTP/1.1\r\nhost: api.shop\r\nconnection: close\r\n\r\n");
+        let answer = client::raw(shop.web.proxy(), head.as_bytes()).await.unwrap();
+        assert!(answer.contains(&format!(r#""path":"{path}""#)), "{target}: {answer}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_form_request_is_routed_by_its_host() {
     let shop = Shop::open().await;

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
 };
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use model::code::ErrorCode;
 
@@ -101,7 +102,9 @@ pub(super) fn request(read: &mut BytesMut, lines: &mut Lines) -> Result<Option<A
         body => body,
     };
     let mut request = Request::new(());
-    *request.uri_mut() = target_of(&head, target)?;
+    let uri = target_of(&head, target)?;
+    let of_server = method == Method::OPTIONS && is_server_alone(&uri, target);
+    *request.uri_mut() = if of_server { server_of(uri)? } else { uri };
     *request.method_mut() = method;
     *request.version_mut() = version;
     *request.headers_mut() = headers;
@@ -166,6 +169,19 @@ fn target_of(head: &Bytes, target: &str) -> Result<Uri, BadHead> {
         return Err(BadHead::Malformed);
     }
     Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_| BadHead::Malformed)
+}
+
+/// Whether a target is in absolute-form, with neither path nor query.
+fn is_server_alone(uri: &Uri, target: &str) -> bool {
+    let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else { return false };
+    target.len() == scheme.as_str().len() + "://".len() + authority.as_str().len()
+}
+
+/// The asterisk-form of what OPTIONS asks of a server as a whole (RFC 9112 §3.2.4), and of which.
+fn server_of(uri: Uri) -> Result<Uri, BadHead> {
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(PathAndQuery::from_static("*"));
+    Uri::from_parts(parts).map_err(|_| BadHead::Malformed)
 }
 
 /// The fields without a copy of their values, and what they say of the body.
@@ -344,6 +360,22 @@ mod tests {
             assert_eq!(refused(case), Some(BadHead::Malformed), "{}", case.escape_ascii());
         }
         assert_eq!(refused(b"GET / HTTP/1.2\r\n\r\n"), Some(BadHead::Version));
+    }
+
+    #[test]
+    fn options_of_a_server_as_a_whole_name_no_path() {
+        let target = |line: &str| {
+            let asked = asked(format!("{line} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
+            let uri = asked.unwrap().unwrap().request.uri().clone();
+            (uri.authority().map(ToString::to_string), uri.path_and_query().unwrap().to_string())
+        };
+        let api = || Some("api:8080".into());
+        assert_eq!(target("OPTIONS http://api:8080"), (api(), "*".into()));
+        assert_eq!(target("OPTIONS http://api:8080/"), (api(), "/".into()));
+        assert_eq!(target("OPTIONS http://api:8080?a"), (api(), "/?a".into()));
+        assert_eq!(target("GET http://api:8080"), (api(), "/".into()));
+        assert_eq!(target("OPTIONS *"), (None, "*".into()));
+        assert_eq!(target("OPTIONS /://a"), (None, "/://a".into()));
     }
 
     #[test]
