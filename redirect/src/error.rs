@@ -23,8 +23,8 @@ pub enum Error {
     NoNat,
     /// A rule needs an expression that the kernel lacks.
     #[error(
-        "this kernel's nf_tables does not know what `{0}` needs; load the module nft_redir on \
-         the node"
+        "this kernel's nf_tables does not know what `{0}` needs; load the modules nft_nat and \
+         nft_redir on the node"
     )]
     NoExpression(String),
     /// Another error, of one step.
@@ -102,7 +102,7 @@ mod tests {
             (NewTable, 1, "refuses x: Operation not permitted"),
             (NewTable, 95, "no nf_tables"),
             (NewChain, 2, "no NAT"),
-            (NewRule, 2, "does not know what `x` needs; load the module nft_redir"),
+            (NewRule, 2, "does not know what `x` needs; load the modules nft_nat and nft_redir"),
             (DeleteTable, 2, "refuses x: No such file"),
             (NewRule, 22, "refuses x: Invalid argument"),
         ];

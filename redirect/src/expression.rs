@@ -1,11 +1,11 @@
-//! A rule as the kernel runs it: a few instructions over one register. Numbers are those of the
+//! A rule as the kernel runs it: a few instructions over two registers. Numbers are those of the
 //! kernel's `linux/netfilter/nf_tables.h`. Each match is written in the form in which nft would
 //! write it, so that `nft list ruleset` reads it back.
 
 use std::net::IpAddr;
 
 use crate::attribute::Attribute;
-use crate::rules::{Hook, LOOPBACK, Match, Rule, Verdict};
+use crate::rules::{DESTINATION_BITS, Hook, LOOPBACK, LOOPBACK_BITS, Match, Rule, Verdict};
 use crate::subnet::Subnet;
 
 /// Where the chains stand among others of their hook: where destinations are rewritten (`dstnat`).
@@ -13,13 +13,23 @@ pub(crate) const PRIORITY: i32 = -100;
 
 const ELEMENT: u16 = 1;
 const REGISTER: u32 = 1;
+const SECOND_REGISTER: u32 = 2;
 const VERDICT_REGISTER: u32 = 0;
 const RETURN: i32 = -5;
 const TCP: u8 = 6;
 /// The size of an interface's name; shorter ones are compared with their NULs.
 const INTERFACE_NAME: usize = 16;
-/// The port of a redirect is given, not chosen.
+const FAMILY_V4: u8 = 2;
+const FAMILY_V6: u8 = 10;
+/// Where the destination is in the IPv4 header (RFC 791 §3.1) and the IPv6 header (RFC 8200 §3).
+const DESTINATION: (u32, u32) = (16, 24);
+const SOURCE: (u32, u32) = (12, 8);
+/// The address of a redirect is given, not chosen.
+const ADDRESS_SPECIFIED: u32 = 1;
+/// And its port.
 const PORT_SPECIFIED: u32 = 2;
+/// A `nat` that changes where a connection goes.
+const DESTINATION_NAT: u32 = 1;
 
 #[derive(Clone, Copy)]
 enum Meta {
@@ -71,8 +81,8 @@ fn conditions(matches: Match) -> Vec<Attribute> {
         Match::FromLoopback => vec![meta(Meta::IncomingName), compare(is, &interface(LOOPBACK))],
         Match::NotTcp => vec![meta(Meta::Protocol), compare(Compare::NotEqual, &[TCP])],
         Match::Tcp => vec![meta(Meta::Protocol), compare(is, &[TCP])],
-        Match::Source(subnet) => address(subnet, 12, 8),
-        Match::Destination(subnet) => address(subnet, 16, 24),
+        Match::Source(subnet) => address(subnet, SOURCE),
+        Match::Destination(subnet) => address(subnet, DESTINATION),
         Match::Port(port) => vec![
             meta(Meta::Protocol),
             compare(is, &[TCP]),
@@ -82,22 +92,20 @@ fn conditions(matches: Match) -> Vec<Attribute> {
     }
 }
 
-/// Compares the address at an offset of the IPv4 header (RFC 791 §3.1) or the IPv6 header
-/// (RFC 8200 §3).
-fn address(subnet: Subnet, at_v4: u32, at_v6: u32) -> Vec<Attribute> {
-    const FAMILY_V4: u8 = 2;
-    const FAMILY_V6: u8 = 10;
+/// Compares the address at an offset of the IPv4 header or the IPv6 header.
+fn address(subnet: Subnet, (at_v4, at_v6): (u32, u32)) -> Vec<Attribute> {
     let (family, at) =
         if subnet.address().is_ipv4() { (FAMILY_V4, at_v4) } else { (FAMILY_V6, at_v6) };
     let bytes = octets(subnet.address());
-    let mut instructions = vec![
-        meta(Meta::Family),
-        compare(Compare::Equal, &[family]),
-        payload(Header::Network, at, bytes.len() as u32), // 4 or 16
-    ];
-    instructions.extend(subnet.mask().map(|mask| and(&octets(mask))));
+    let mut instructions = of_family(family);
+    instructions.push(payload(Header::Network, at, bytes.len() as u32)); // 4 or 16
+    instructions.extend(subnet.mask().map(|mask| keep(&octets(mask))));
     instructions.push(compare(Compare::Equal, &bytes));
     instructions
+}
+
+fn of_family(family: u8) -> Vec<Attribute> {
+    vec![meta(Meta::Family), compare(Compare::Equal, &[family])]
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -119,6 +127,7 @@ fn verdict(verdict: Verdict) -> Vec<Attribute> {
             let code = Attribute::bytes(1, RETURN.to_be_bytes());
             vec![immediate(VERDICT_REGISTER, Attribute::nest(2, [code]))]
         }
+        Verdict::RedirectApart(port) => redirect_apart(port),
         Verdict::Redirect(port) => vec![
             immediate(REGISTER, Attribute::bytes(1, port.to_be_bytes())),
             instruction(
@@ -127,6 +136,28 @@ fn verdict(verdict: Verdict) -> Vec<Attribute> {
             ),
         ],
     }
+}
+
+fn redirect_apart(port: u16) -> Vec<Attribute> {
+    let mut instructions = of_family(FAMILY_V4);
+    instructions.extend([
+        payload(Header::Network, DESTINATION.0, 4),
+        bitwise(&DESTINATION_BITS.octets(), &LOOPBACK_BITS.octets()),
+        immediate(SECOND_REGISTER, Attribute::bytes(1, port.to_be_bytes())),
+        instruction(
+            "nat",
+            [
+                Attribute::number(1, DESTINATION_NAT),
+                Attribute::number(2, u32::from(FAMILY_V4)),
+                Attribute::number(3, REGISTER),
+                Attribute::number(4, REGISTER),
+                Attribute::number(5, SECOND_REGISTER),
+                Attribute::number(6, SECOND_REGISTER),
+                Attribute::number(7, ADDRESS_SPECIFIED | PORT_SPECIFIED),
+            ],
+        ),
+    ]);
+    instructions
 }
 
 /// Loads what is known of the packet.
@@ -148,7 +179,12 @@ fn payload(header: Header, offset: u32, length: u32) -> Attribute {
 }
 
 /// Keeps the bits of the mask.
-fn and(mask: &[u8]) -> Attribute {
+fn keep(mask: &[u8]) -> Attribute {
+    bitwise(mask, &vec![0; mask.len()])
+}
+
+/// Keeps the bits of the mask, and turns those to be set over.
+fn bitwise(mask: &[u8], set: &[u8]) -> Attribute {
     instruction(
         "bitwise",
         [
@@ -156,7 +192,7 @@ fn and(mask: &[u8]) -> Attribute {
             Attribute::number(2, REGISTER),
             Attribute::number(3, mask.len() as u32), // 4 or 16
             Attribute::nest(4, [Attribute::bytes(1, mask)]),
-            Attribute::nest(5, [Attribute::bytes(1, vec![0; mask.len()])]),
+            Attribute::nest(5, [Attribute::bytes(1, set)]),
         ],
     )
 }
@@ -198,9 +234,14 @@ mod tests {
     #[test]
     fn a_rule_is_its_conditions_and_then_its_verdict() {
         let subnet = |text: &str| Match::Destination(text.parse().unwrap());
-        let cases: [(Match, Verdict, &[&str]); 5] = [
+        let cases: [(Match, Verdict, &[&str]); 6] = [
             (Match::User(1), Verdict::Return, &["meta", "cmp", "immediate"]),
             (Match::Tcp, Verdict::Redirect(7), &["meta", "cmp", "immediate", "redir"]),
+            (
+                Match::Tcp,
+                Verdict::RedirectApart(7),
+                &["meta", "cmp", "meta", "cmp", "payload", "bitwise", "immediate", "nat"],
+            ),
             (Match::Port(7), Verdict::Return, &["meta", "cmp", "payload", "cmp", "immediate"]),
             (
                 subnet("10.0.0.0/8"),

@@ -71,7 +71,18 @@ pub enum Verdict {
     Return,
     /// It goes to this port of this host; the socket still tells where it was sent.
     Redirect(u16),
+    /// If it is IPv4, the same at an address of loopback that its own destination's is made into
+    /// ([`LOOPBACK_BITS`]). At one address for all, a client that had a port at one destination
+    /// and takes it for another meets its old connection, which the host keeps for a minute
+    /// (TIME_WAIT, RFC 9293 §3.6.1) and whose times and numbers do not follow: the SYN is lost.
+    RedirectApart(u16),
 }
+
+/// What is kept of an IPv4 address, and what is set in it, so that it becomes one of 127.64.0.0/10:
+/// never the first or the last of loopback, which are no host's.
+pub const DESTINATION_BITS: Ipv4Addr = Ipv4Addr::new(0, 63, 255, 255);
+/// See [`DESTINATION_BITS`].
+pub const LOOPBACK_BITS: Ipv4Addr = Ipv4Addr::new(127, 64, 0, 0);
 
 impl Hook {
     /// The kernel's and nft's name of it.
@@ -108,7 +119,9 @@ fn output(settings: &Settings) -> Vec<Rule> {
     ];
     rules.extend(HOST_AND_NODE.map(|(subnet, why)| pass(Match::Destination(subnet), why)));
     rules.extend(excluded(&settings.outbound, Match::Destination));
-    rules.push(redirect(settings.outbound_port, "what the application sends"));
+    let (matches, verdict) = (Match::Tcp, Verdict::RedirectApart(settings.outbound_port));
+    rules.push(Rule { matches, verdict, why: "what the application sends" });
+    rules.push(redirect(settings.outbound_port, "the same in IPv6"));
     rules
 }
 
@@ -173,6 +186,7 @@ mod tests {
             (Match::Destination(subnet("::1")), Verdict::Return),
             (Match::Destination(subnet("169.254.0.0/16")), Verdict::Return),
             (Match::Destination(subnet("fe80::/10")), Verdict::Return),
+            (Match::Tcp, Verdict::RedirectApart(15001)),
             (Match::Tcp, Verdict::Redirect(15001)),
         ];
         assert_eq!(rules("", Hook::Output), expected);
@@ -192,9 +206,10 @@ mod tests {
 
     #[test]
     fn each_setting_has_its_place() {
-        use Verdict::{Redirect, Return};
-        let cases: [(&str, Hook, (Match, Verdict)); 9] = [
+        use Verdict::{Redirect, RedirectApart, Return};
+        let cases: [(&str, Hook, (Match, Verdict)); 10] = [
             ("--proxy-uid 7", Hook::Output, (Match::User(7), Return)),
+            ("--outbound-port 7", Hook::Output, (Match::Tcp, RedirectApart(7))),
             ("--outbound-port 7", Hook::Output, (Match::Tcp, Redirect(7))),
             ("--inbound-port 7", Hook::Prerouting, (Match::Tcp, Redirect(7))),
             ("--mesh-port 7", Hook::Prerouting, (Match::Port(7), Return)),
@@ -220,13 +235,15 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_rule_redirects() {
+    fn only_the_last_rules_redirect() {
         let flags = "--exclude-outbound-ports 1,2 --exclude-inbound-ports 3 \
                      --exclude-outbound-subnets 10.0.0.0/8,::2 --exclude-inbound-subnets 10.0.0.1";
         for chain in chains(&settings(flags).unwrap()) {
-            let (last, before) = chain.rules.split_last().unwrap();
-            assert_ne!(last.verdict, Verdict::Return);
-            assert!(before.iter().all(|rule| rule.verdict == Verdict::Return), "{before:?}");
+            let returns = |rule: &Rule| rule.verdict == Verdict::Return;
+            let first = chain.rules.iter().position(|rule| !returns(rule)).unwrap();
+            let last = if chain.hook == Hook::Output { 2 } else { 1 };
+            assert_eq!(chain.rules.len() - first, last, "{chain:?}");
+            assert!(!chain.rules[first..].iter().any(returns), "{chain:?}");
         }
     }
 

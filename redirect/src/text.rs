@@ -2,9 +2,10 @@
 //! judge before they are in force, or for `nft -f`.
 
 use std::fmt::{self, Display, Formatter};
+use std::net::Ipv4Addr;
 
 use crate::expression::PRIORITY;
-use crate::rules::{Chain, LOOPBACK, Match, Rule, TABLE, Verdict};
+use crate::rules::{Chain, DESTINATION_BITS, LOOPBACK, LOOPBACK_BITS, Match, Rule, TABLE, Verdict};
 use crate::subnet::Subnet;
 
 /// Shows the chains as one table.
@@ -56,6 +57,12 @@ impl Display for Verdict {
         match self {
             Self::Return => write!(f, "return"),
             Self::Redirect(port) => write!(f, "redirect to :{port}"),
+            Self::RedirectApart(port) => {
+                // nft's: a bit that is set need not have been cleared before.
+                let kept =
+                    Ipv4Addr::from_bits(DESTINATION_BITS.to_bits() | LOOPBACK_BITS.to_bits());
+                write!(f, "dnat ip to ip daddr & {kept} | {LOOPBACK_BITS}:{port}")
+            }
         }
     }
 }
@@ -85,7 +92,8 @@ mod tests {
 		ip daddr 169.254.0.0/16 return comment "link-local: the node"
 		ip6 daddr fe80::/10 return comment "link-local: the node"
 		tcp dport 25 return comment "excluded by a setting"
-		meta l4proto tcp redirect to :15001 comment "what the application sends"
+		meta l4proto tcp dnat ip to ip daddr & 127.127.255.255 | 127.64.0.0:15001 comment "what the application sends"
+		meta l4proto tcp redirect to :15001 comment "the same in IPv6"
 	}
 
 	chain prerouting {

@@ -1,7 +1,9 @@
 //! What a pod sends.
 
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, UdpSocket};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::world::{ANY, FAR, LOOPBACK, NOWHERE, POD, SIDECAR, World, ask, ip, said};
 
@@ -14,6 +16,26 @@ fn what_an_application_sends_reaches_the_sidecar_and_names_its_destination() {
         assert_eq!(world.pod.ask(address, 8080), said("sidecar", address, 8080));
     }
     assert_eq!(world.pod.ask_as(0, FAR[0], 8080), said("sidecar", FAR[0], 8080), "root's too");
+}
+
+/// At one address for all the second of them would be another connection of the first's two ends.
+#[test]
+fn a_client_has_its_port_at_every_destination() {
+    let world = World::redirected("");
+    let sidecar = world.pod.run(|| TcpListener::bind((ANY[0], 15001))).unwrap();
+    let connect = |far: &str| {
+        let at = |address: &str, port| SocketAddr::new(address.parse::<IpAddr>().unwrap(), port);
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&at(POD[0], 7007).into()).unwrap();
+        socket.connect_timeout(&at(far, 8080).into(), Duration::from_secs(5)).unwrap();
+        let (accepted, client) = sidecar.accept().unwrap();
+        assert!(accepted.local_addr().unwrap().ip().is_loopback());
+        ((socket, accepted), client.port())
+    };
+    let connections = [FAR[0], NOWHERE[0], "255.0.0.1", "10.255.255.255", "10.0.0.0"]
+        .map(|far| world.pod.run(|| connect(far)));
+    assert_eq!(connections.each_ref().map(|(_, port)| *port), [7007; 5]);
 }
 
 #[test]

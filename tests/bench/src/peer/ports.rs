@@ -34,12 +34,13 @@ pub(super) fn redirect(pods: &Pods) -> anyhow::Result<()> {
     install(pods, &format!("redirect to :tcp dport map {{ {to} }}"))
 }
 
-/// Redirects all of it to one port.
+/// Redirects all of it to one port, as the rules of Pillion do: at an address of loopback for each
+/// destination, so that no connection meets an old one of another destination.
 ///
 /// # Errors
 /// When the rules cannot be installed.
 pub(super) fn redirect_all(pods: &Pods) -> anyhow::Result<()> {
-    install(pods, &format!("redirect to :{OUTBOUND}"))
+    install(pods, &format!("dnat ip to ip daddr & 127.127.255.255 | 127.64.0.0:{OUTBOUND}"))
 }
 
 fn install(pods: &Pods, verdict: &str) -> anyhow::Result<()> {
