@@ -73,6 +73,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 
 fn fill(api: &ApiServer, args: &Args) {
     api.namespace(NAMESPACE, &json!({}));
+    put_pod(api, "web", "web-0", "127.0.0.1"); // whose all streams are
     for service in 0..args.services {
         let name = format!("s{service}");
         api.put(&json!({
