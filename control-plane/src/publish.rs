@@ -1,9 +1,10 @@
 //! A publication: everything that sidecars may be told, encoded once, under its names.
 
-use std::collections::HashMap;
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use model::inbound::Inbound;
 use model::name::{Label, ServiceName};
 use model::owner::Owner;
@@ -51,7 +52,7 @@ impl Publication {
                 .into_iter()
                 .map(|(name, service)| {
                     let before = self.services.get(&name);
-                    let published = reuse(before, &name.to_string(), Body::Service(service));
+                    let published = reuse(before, &name, Body::Service(service));
                     (name, published)
                 })
                 .collect(),
@@ -60,14 +61,14 @@ impl Publication {
                 .into_iter()
                 .map(|(address, inbound)| {
                     let before = self.inbound.get(&address);
-                    (address, reuse(before, &address.to_string(), Body::Inbound(inbound)))
+                    (address, reuse(before, &address, Body::Inbound(inbound)))
                 })
                 .collect(),
             owners: owners
                 .into_iter()
                 .map(|(address, owner)| {
                     let before = self.owners.get(&address);
-                    (address, reuse(before, &address.to_string(), Body::Address(owner)))
+                    (address, reuse(before, &address, Body::Address(owner)))
                 })
                 .collect(),
         };
@@ -76,9 +77,8 @@ impl Publication {
 
     fn scoped(&self, service: ServiceName, routes: ScopedRoutes) -> (ServiceName, Scoped) {
         let before = self.routes.get(&service);
-        let name = service.to_string();
         let publish = |before: Option<&Arc<Published>>, routes: ServiceRoutes| {
-            reuse(before, &name, Body::Routes(routes))
+            reuse(before, &service, Body::Routes(routes))
         };
         let producer = routes
             .producer
@@ -105,7 +105,7 @@ impl Publication {
 
     /// What the workload at this address lets in: nothing, if nobody named a port of it.
     pub fn inbound(&self, address: IpAddr) -> Arc<Published> {
-        let nothing = || reuse(None, &address.to_string(), Body::Inbound(Inbound::default()));
+        let nothing = || reuse(None, &address, Body::Inbound(Inbound::default()));
         self.inbound.get(&address).cloned().unwrap_or_else(nothing)
     }
 
@@ -150,12 +150,12 @@ fn same<K: Eq + std::hash::Hash, V>(
 }
 
 /// The resource published before, if it says the same.
-fn reuse(before: Option<&Arc<Published>>, name: &str, body: Body) -> Arc<Published> {
+fn reuse(before: Option<&Arc<Published>>, name: &impl Display, body: Body) -> Arc<Published> {
     match before {
         Some(before) if before.body == body => Arc::clone(before),
         _ => {
             let leads_to = leads_to(&body);
-            Arc::new(Published { encoded: Encoded::new(name, &body), leads_to, body })
+            Arc::new(Published { encoded: Encoded::new(&name.to_string(), &body), leads_to, body })
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::object::{Entry, Key, Known, Object};
 use crate::problem::Origin;
 use crate::source::Event;
 
-/// The objects, by their keys. Sorted maps: whatever is made of them comes in one order.
+/// The objects, by their keys, of which the kind comes first. A sorted map: whatever is made of it
+/// comes in one order.
 #[derive(Debug, Default)]
 pub struct World {
     objects: BTreeMap<Key, Arc<Entry>>,
@@ -40,9 +41,17 @@ impl World {
         self.synced
     }
 
+    /// What there is of one kind.
+    fn of_kind(&self, kind: Known) -> impl Iterator<Item = &Entry> {
+        let kind = kind.as_str();
+        let first = Key { kind, namespace: None, name: String::new() };
+        let entries = self.objects.range(first..).map(|(_, entry)| &**entry);
+        entries.take_while(move |entry| entry.key.kind == kind)
+    }
+
     /// The Services.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.objects.values().filter_map(|entry| match &entry.object {
+        self.of_kind(Known::Service).filter_map(|entry| match &entry.object {
             Object::Service(service) => Some(service),
             _ => None,
         })
@@ -60,7 +69,7 @@ impl World {
 
     /// The EndpointSlices.
     pub fn slices(&self) -> impl Iterator<Item = &Slice> {
-        self.objects.values().filter_map(|entry| match &entry.object {
+        self.of_kind(Known::EndpointSlice).filter_map(|entry| match &entry.object {
             Object::Slice(slice) => Some(slice),
             _ => None,
         })
@@ -68,7 +77,7 @@ impl World {
 
     /// The Pods.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
-        self.objects.values().filter_map(|entry| match &entry.object {
+        self.of_kind(Known::Pod).filter_map(|entry| match &entry.object {
             Object::Pod(pod) => Some(pod),
             _ => None,
         })
@@ -90,7 +99,8 @@ impl World {
 
     /// The HTTPRoutes and GRPCRoutes, with their keys and where they were written.
     pub fn routes(&self) -> impl Iterator<Item = (&Key, &Origin, &Route)> {
-        self.objects.values().filter_map(|entry| match &entry.object {
+        let routes = self.of_kind(Known::GrpcRoute).chain(self.of_kind(Known::HttpRoute));
+        routes.filter_map(|entry| match &entry.object {
             Object::Route(route) => Some((&entry.key, &entry.origin, route)),
             _ => None,
         })
@@ -98,7 +108,7 @@ impl World {
 
     /// The InboundPolicies, with their keys and where they were written.
     pub fn policies(&self) -> impl Iterator<Item = (&Key, &Origin, &Policy)> {
-        self.objects.values().filter_map(|entry| match &entry.object {
+        self.of_kind(Known::InboundPolicy).filter_map(|entry| match &entry.object {
             Object::Policy(policy) => Some((&entry.key, &entry.origin, policy)),
             _ => None,
         })

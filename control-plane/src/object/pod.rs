@@ -54,6 +54,11 @@ impl Pod {
         identity.namespace() == Some(self.namespace.as_str())
             && identity.service_account() == Some(&self.service_account)
     }
+
+    /// Whether this is its name there.
+    pub fn is_called(&self, namespace: &Label, name: &str) -> bool {
+        self.name == name && self.namespace == *namespace
+    }
 }
 
 /// Parses a Pod.

@@ -1,8 +1,9 @@
 //! Who stands behind each Service: from EndpointSlices, from Pods, and from registrations.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use foldhash::{HashMap, HashMapExt};
 use model::name::{Label, ServiceName};
 use model::service::{Endpoint, MeshPeer, Target};
 use model::spiffe::SpiffeId;
@@ -99,15 +100,23 @@ struct View<'w> {
     pods_in: HashMap<&'w Label, Vec<&'w Pod>>,
     pods_at: HashMap<IpAddr, Vec<&'w Pod>>,
     slices: HashMap<&'w ServiceName, Vec<&'w Slice>>,
+    /// Of the service accounts of pods that have sidecars.
+    identities: HashMap<(&'w Label, &'w str), SpiffeId>,
 }
 
 impl<'w> View<'w> {
     fn new(world: &'w World, registered: &'w Registered<'w>, settings: &'w Settings) -> Self {
         let mut pods_in: HashMap<_, Vec<_>> = HashMap::new();
         let mut pods_at: HashMap<_, Vec<_>> = HashMap::new();
+        let mut identities = HashMap::new();
         for pod in world.pods() {
             pods_in.entry(&pod.namespace).or_default().push(pod);
             pod.addresses.iter().for_each(|at| pods_at.entry(*at).or_default().push(pod));
+            let account = (&pod.namespace, &*pod.service_account);
+            if pod.sidecar.is_some() && !identities.contains_key(&account) {
+                let identity = SpiffeId::workload(&settings.trust_domain, account.0, account.1);
+                identities.extend(identity.ok().map(|identity| (account, identity)));
+            }
         }
         let mut slices: HashMap<_, Vec<_>> = HashMap::new();
         for slice in world.slices() {
@@ -115,7 +124,12 @@ impl<'w> View<'w> {
                 slices.entry(service).or_default().push(slice);
             }
         }
-        Self { settings, registered, pods_in, pods_at, slices }
+        Self { settings, registered, pods_in, pods_at, slices, identities }
+    }
+
+    /// Those that have this address, or had it.
+    fn at(&self, address: IpAddr) -> &[&'w Pod] {
+        self.pods_at.get(&address).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// EndpointSlices count where there are any; else, for a directory has no controller that
@@ -143,14 +157,18 @@ impl<'w> View<'w> {
     }
 
     /// Whether all is known of an endpoint that must be for it to be used: its pod, as it is now. One of
-    /// a StatefulSet keeps its name when it comes back at another address.
+    /// a StatefulSet keeps its name when it comes back at another address. One that has its node's is
+    /// known by its name alone.
     fn knows(&self, service: &Service, written: &SliceEndpoint) -> bool {
         let Some(name) = written.pod.as_ref().filter(|_| self.settings.wait_for_pods) else {
             return true;
         };
-        let pods = self.pods_in.get(&service.name.namespace).map(Vec::as_slice).unwrap_or_default();
-        let Ok(at) = pods.binary_search_by(|pod| pod.name.cmp(name)) else { return false };
-        pods[at].host_network || pods[at].addresses.contains(&written.address)
+        let namespace = &service.name.namespace;
+        if self.at(written.address).iter().any(|pod| pod.is_called(namespace, name)) {
+            return true;
+        }
+        let pods = self.pods_in.get(namespace).map(Vec::as_slice).unwrap_or_default();
+        pods.binary_search_by(|pod| pod.name.cmp(name)).is_ok_and(|at| pods[at].host_network)
     }
 
     fn of_slice(
@@ -159,10 +177,9 @@ impl<'w> View<'w> {
         written: &SliceEndpoint,
         targets: Vec<Target>,
     ) -> Candidate {
-        let pods = self.pods_at.get(&written.address).map(Vec::as_slice).unwrap_or_default();
-        let named = |pod: &&&Pod| {
-            pod.namespace == service.name.namespace && Some(&pod.name) == written.pod.as_ref()
-        };
+        let (pods, name) = (self.at(written.address), written.pod.as_deref());
+        let named =
+            |pod: &&&Pod| name.is_some_and(|name| pod.is_called(&service.name.namespace, name));
         let pod = pods.iter().find(named).or_else(|| pods.first()).copied();
         let workload = written.pod.clone().or_else(|| Some(pod?.name.clone()));
         let endpoint = Endpoint {
@@ -230,9 +247,7 @@ impl<'w> View<'w> {
         }
         let pod = pod?;
         let (port, protocol) = pod.sidecar?;
-        let identity =
-            SpiffeId::workload(&self.settings.trust_domain, &pod.namespace, &pod.service_account)
-                .ok()?;
+        let identity = self.identities.get(&(&pod.namespace, &*pod.service_account))?.clone();
         Some(MeshPeer { port, identity, protocol })
     }
 }
