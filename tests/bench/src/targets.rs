@@ -81,12 +81,37 @@ impl Target {
     pub(crate) fn judge(&self, samples: &[Sample]) -> Option<Reached> {
         let runs = Runs::of(samples, self.case);
         let ours = runs.spread(OURS, self.figure)?.median;
-        let ratio = ours / runs.spread(self.beside, self.figure)?.median;
+        let theirs = runs.spread(self.beside, self.figure)?.median;
+        let ratio = ours / theirs;
         let rounds = runs.ratio(OURS, self.beside, self.figure)?;
-        let kept = match self.bound {
+        let holds = match self.bound {
             Bound::Most(most) => ratio <= most,
             Bound::Least(least) => ratio >= least,
         };
-        Some(Reached { ratio, rounds, kept })
+        // Noise may make what is added to a time less than nothing: beside that nothing is shown.
+        Some(Reached { ratio, rounds, kept: theirs > 0.0 && holds })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn added(peer: &str, milliseconds: f64) -> Sample {
+        Sample {
+            case: "rate-1000".into(),
+            peer: peer.into(),
+            figures: [(Figure::AddedP99, milliseconds)].into(),
+            ..Sample::default()
+        }
+    }
+
+    #[test]
+    fn beside_less_than_nothing_nothing_is_reached() {
+        let target = most("rate-1000", Figure::AddedP99, "envoy", 0.6);
+        for (ours, theirs, kept) in [(0.5, 1.0, true), (0.7, 1.0, false), (5.0, -1.0, false)] {
+            let reached = target.judge(&[added(OURS, ours), added("envoy", theirs)]);
+            assert_eq!(reached.unwrap().kept, kept, "{ours} beside {theirs}");
+        }
     }
 }
