@@ -27,6 +27,8 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// The labels of the pods behind it; `None` where its EndpointSlices are made by hand.
     pub selector: Option<BTreeMap<String, String>>,
+    /// Whether pods take its traffic before they are ready (`publishNotReadyAddresses`).
+    pub takes_unready: bool,
 }
 
 /// The addresses that clients find a Service by.
@@ -77,8 +79,14 @@ pub(crate) fn parse(value: &Value) -> Outcome<Service> {
     let mut warnings = unserved(&spec, object.metadata.annotations.as_ref());
     let addresses = addresses(&spec, &mut warnings).map_err(|fault| vec![fault])?;
     let ports = ports(spec.ports.unwrap_or_default())?;
-    let selector = spec.selector.filter(|selector| !selector.is_empty());
-    Ok((Service { name: ServiceName::new(namespace, name), addresses, ports, selector }, warnings))
+    let service = Service {
+        name: ServiceName::new(namespace, name),
+        addresses,
+        ports,
+        selector: spec.selector.filter(|selector| !selector.is_empty()),
+        takes_unready: spec.publish_not_ready_addresses == Some(true),
+    };
+    Ok((service, warnings))
 }
 
 /// What asks for some of the endpoints, or for the same one again: any that is ready takes traffic.

@@ -201,7 +201,8 @@ impl<'w> View<'w> {
             let targets = pod_targets(service, pod);
             let mesh = self.mesh(&pod.namespace, address, &targets, Some(pod));
             let endpoint = Endpoint { address, workload: pod.name.clone(), targets, mesh };
-            let state = if pod.ready { State::Ready } else { State::NotReady };
+            let takes = pod.ready || service.takes_unready;
+            let state = if takes { State::Ready } else { State::NotReady };
             Some(Candidate { endpoint, state })
         };
         let pods = self.pods_in.get(&service.name.namespace).into_iter().flatten();

@@ -75,6 +75,16 @@ fn without_slices_the_selected_ready_pods_are_the_endpoints() {
 }
 
 #[test]
+fn a_service_may_take_pods_that_are_not_ready() {
+    let pod = pod("a", "10.0.0.1", "", ", conditions: [{type: Ready, status: 'False'}]");
+    let early = API.replace("spec: {", "spec: {publishNotReadyAddresses: true, ");
+    for (service_object, expected) in [(&*early, &["10.0.0.1[80>8080]"][..]), (API, &[])] {
+        let translation = translated(&[service_object, &pod], &[]);
+        assert_eq!(endpoints(service(&translation, "shop/api")), expected);
+    }
+}
+
+#[test]
 fn slices_count_where_there_are_any() {
     let pods = pod("a", "10.0.0.1", ", annotations: {pillion.dev/sidecar: enabled}", "");
     let slices = [
