@@ -187,9 +187,9 @@ impl Hub {
                 None
             }
             Input::FindHolder { identity, address, found } => {
-                let holds = |pod: &Pod| pod.is(&identity) && pod.addresses.contains(&address);
+                let mut there = self.world.pods_at(address);
                 let synced = self.world.is_synced();
-                answer(found, synced.then(|| self.world.pods().any(holds)));
+                answer(found, synced.then(|| there.any(|pod| pod.is(&identity))));
                 None
             }
         }

@@ -1,8 +1,10 @@
 //! All objects there are now.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use model::name::{Label, ServiceName};
 
 use crate::object::inbound_policy::Policy;
@@ -19,6 +21,8 @@ use crate::source::Event;
 #[derive(Debug, Default)]
 pub struct World {
     objects: BTreeMap<Key, Arc<Entry>>,
+    /// The pods among them, by each of their addresses and there by their keys.
+    at: HashMap<IpAddr, Vec<Arc<Entry>>>,
     synced: bool,
 }
 
@@ -27,12 +31,37 @@ impl World {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Upsert(entry) => {
+                self.leave(&entry.key);
+                self.settle(&entry);
                 self.objects.insert(entry.key.clone(), entry);
             }
             Event::Delete(key) => {
+                self.leave(&key);
                 self.objects.remove(&key);
             }
             Event::Synced => self.synced = true,
+        }
+    }
+
+    /// An object, if it is a pod, has its addresses from now on.
+    fn settle(&mut self, entry: &Arc<Entry>) {
+        let Some(pod) = as_pod(entry) else { return };
+        for address in &pod.addresses {
+            let there = self.at.entry(*address).or_default();
+            let place = there.partition_point(|other| other.key < entry.key);
+            there.insert(place, Arc::clone(entry));
+        }
+    }
+
+    /// An object, if there is one and it is a pod, has its addresses no more.
+    fn leave(&mut self, key: &Key) {
+        let Some(pod) = self.objects.get(key).and_then(|entry| as_pod(entry)) else { return };
+        for address in &pod.addresses {
+            let Some(there) = self.at.get_mut(address) else { continue };
+            there.retain(|other| other.key != *key);
+            if there.is_empty() {
+                self.at.remove(address);
+            }
         }
     }
 
@@ -77,10 +106,7 @@ impl World {
 
     /// The Pods.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
-        self.of_kind(Known::Pod).filter_map(|entry| match &entry.object {
-            Object::Pod(pod) => Some(pod),
-            _ => None,
-        })
+        self.of_kind(Known::Pod).filter_map(as_pod)
     }
 
     /// Whether there is an object of this key.
@@ -88,13 +114,20 @@ impl World {
         self.objects.contains_key(key)
     }
 
+    /// The Pods that have this address, in the order of their keys.
+    pub fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = &Pod> + Clone {
+        self.at.get(&address).into_iter().flatten().filter_map(|entry| as_pod(entry))
+    }
+
+    /// The addresses that Pods have.
+    pub fn pod_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.at.keys().copied()
+    }
+
     /// One Pod.
     pub fn pod(&self, namespace: Label, name: String) -> Option<&Pod> {
         let key = Key { kind: Known::Pod.as_str(), namespace: Some(namespace), name };
-        match &self.objects.get(&key)?.object {
-            Object::Pod(pod) => Some(pod),
-            _ => None,
-        }
+        as_pod(self.objects.get(&key)?)
     }
 
     /// The HTTPRoutes and GRPCRoutes, with their keys and where they were written.
@@ -121,6 +154,13 @@ impl World {
             *counts.entry(key.kind).or_default() += 1;
         }
         counts
+    }
+}
+
+fn as_pod(entry: &Entry) -> Option<&Pod> {
+    match &entry.object {
+        Object::Pod(pod) => Some(pod),
+        _ => None,
     }
 }
 
@@ -154,5 +194,28 @@ pub(crate) mod tests {
         assert_eq!(world.counts(), BTreeMap::from([("Service", 1)]));
         world.apply(Event::Delete(Key::sample("Service", "default", "a")));
         assert_eq!(world.services().count(), 0);
+    }
+
+    #[test]
+    fn pods_are_found_where_they_are_now() {
+        let pod = |name: &str, address: &str| {
+            upsert(&format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, \
+                 status: {{podIP: {address}}}}}"
+            ))
+        };
+        let names = |world: &World, address: [u8; 4]| -> Vec<String> {
+            world.pods_at(address.into()).map(|pod| pod.name.clone()).collect()
+        };
+        let mut world = World::default();
+        for event in [pod("b", "10.0.0.1"), pod("a", "10.0.0.1"), pod("b", "10.0.0.1")] {
+            world.apply(event);
+        }
+        assert_eq!(names(&world, [10, 0, 0, 1]), ["a", "b"]);
+        world.apply(pod("a", "10.0.0.2"));
+        assert_eq!(names(&world, [10, 0, 0, 1]), ["b"]);
+        assert_eq!(names(&world, [10, 0, 0, 2]), ["a"]);
+        world.apply(Event::Delete(Key::sample("Pod", "default", "b")));
+        assert_eq!(world.pod_addresses().collect::<Vec<_>>(), [IpAddr::from([10, 0, 0, 2])]);
     }
 }

@@ -94,11 +94,11 @@ fn add_lease(found: &mut Vec<Candidate>, lease: &Lease, targets: Vec<Target>) {
 
 /// The objects, indexed as endpoints are looked for.
 struct View<'w> {
+    world: &'w World,
     settings: &'w Settings,
     registered: &'w Registered<'w>,
     /// By name, as the world has them.
     pods_in: HashMap<&'w Label, Vec<&'w Pod>>,
-    pods_at: HashMap<IpAddr, Vec<&'w Pod>>,
     slices: HashMap<&'w ServiceName, Vec<&'w Slice>>,
     /// Of the service accounts of pods that have sidecars.
     identities: HashMap<(&'w Label, &'w str), SpiffeId>,
@@ -107,11 +107,9 @@ struct View<'w> {
 impl<'w> View<'w> {
     fn new(world: &'w World, registered: &'w Registered<'w>, settings: &'w Settings) -> Self {
         let mut pods_in: HashMap<_, Vec<_>> = HashMap::new();
-        let mut pods_at: HashMap<_, Vec<_>> = HashMap::new();
         let mut identities = HashMap::new();
         for pod in world.pods() {
             pods_in.entry(&pod.namespace).or_default().push(pod);
-            pod.addresses.iter().for_each(|at| pods_at.entry(*at).or_default().push(pod));
             let account = (&pod.namespace, &*pod.service_account);
             if pod.sidecar.is_some() && !identities.contains_key(&account) {
                 let identity = SpiffeId::workload(&settings.trust_domain, account.0, account.1);
@@ -124,12 +122,7 @@ impl<'w> View<'w> {
                 slices.entry(service).or_default().push(slice);
             }
         }
-        Self { settings, registered, pods_in, pods_at, slices, identities }
-    }
-
-    /// Those that have this address, or had it.
-    fn at(&self, address: IpAddr) -> &[&'w Pod] {
-        self.pods_at.get(&address).map(Vec::as_slice).unwrap_or_default()
+        Self { world, settings, registered, pods_in, slices, identities }
     }
 
     /// EndpointSlices count where there are any; else, for a directory has no controller that
@@ -164,7 +157,7 @@ impl<'w> View<'w> {
             return true;
         };
         let namespace = &service.name.namespace;
-        if self.at(written.address).iter().any(|pod| pod.is_called(namespace, name)) {
+        if self.world.pods_at(written.address).any(|pod| pod.is_called(namespace, name)) {
             return true;
         }
         let pods = self.pods_in.get(namespace).map(Vec::as_slice).unwrap_or_default();
@@ -177,10 +170,10 @@ impl<'w> View<'w> {
         written: &SliceEndpoint,
         targets: Vec<Target>,
     ) -> Candidate {
-        let (pods, name) = (self.at(written.address), written.pod.as_deref());
+        let (mut pods, name) = (self.world.pods_at(written.address), written.pod.as_deref());
         let named =
-            |pod: &&&Pod| name.is_some_and(|name| pod.is_called(&service.name.namespace, name));
-        let pod = pods.iter().find(named).or_else(|| pods.first()).copied();
+            |pod: &&Pod| name.is_some_and(|name| pod.is_called(&service.name.namespace, name));
+        let pod = pods.clone().find(named).or_else(|| pods.next());
         let workload = written.pod.clone().or_else(|| Some(pod?.name.clone()));
         let endpoint = Endpoint {
             address: written.address,
@@ -212,13 +205,14 @@ impl<'w> View<'w> {
     /// Who is at each address: the pods, and where no pod says so, who serves there.
     fn workloads(&self, behind: &Behind) -> BTreeMap<IpAddr, At> {
         let mut found = BTreeMap::new();
-        for (address, pods) in &self.pods_at {
+        for address in self.world.pod_addresses() {
             // An address that was given on may still be written in a pod that has ended.
-            let Some(pod) = pods.iter().find(|pod| pod.ready).or_else(|| pods.first()) else {
+            let mut pods = self.world.pods_at(address);
+            let Some(pod) = pods.clone().find(|pod| pod.ready).or_else(|| pods.next()) else {
                 continue;
             };
-            let mesh = self.mesh(&pod.namespace, *address, &[], Some(pod));
-            found.insert(*address, At { workload: pod.name.clone(), mesh });
+            let mesh = self.mesh(&pod.namespace, address, &[], Some(pod));
+            found.insert(address, At { workload: pod.name.clone(), mesh });
         }
         for endpoint in behind.values().flatten().map(|candidate| &candidate.endpoint) {
             let at = || At { workload: endpoint.workload.clone(), mesh: endpoint.mesh.clone() };
