@@ -31,13 +31,13 @@ impl World {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Upsert(entry) => {
-                self.leave(&entry.key);
+                let before = self.objects.insert(entry.key.clone(), Arc::clone(&entry));
+                before.iter().for_each(|before| self.leave(before));
                 self.settle(&entry);
-                self.objects.insert(entry.key.clone(), entry);
             }
             Event::Delete(key) => {
-                self.leave(&key);
-                self.objects.remove(&key);
+                let before = self.objects.remove(&key);
+                before.iter().for_each(|before| self.leave(before));
             }
             Event::Synced => self.synced = true,
         }
@@ -53,12 +53,12 @@ impl World {
         }
     }
 
-    /// An object, if there is one and it is a pod, has its addresses no more.
-    fn leave(&mut self, key: &Key) {
-        let Some(pod) = self.objects.get(key).and_then(|entry| as_pod(entry)) else { return };
+    /// An object, if it is a pod, has its addresses no more.
+    fn leave(&mut self, entry: &Entry) {
+        let Some(pod) = as_pod(entry) else { return };
         for address in &pod.addresses {
             let Some(there) = self.at.get_mut(address) else { continue };
-            there.retain(|other| other.key != *key);
+            there.retain(|other| other.key != entry.key);
             if there.is_empty() {
                 self.at.remove(address);
             }
@@ -116,12 +116,14 @@ impl World {
 
     /// The Pods that have this address, in the order of their keys.
     pub fn pods_at(&self, address: IpAddr) -> impl Iterator<Item = &Pod> + Clone {
-        self.at.get(&address).into_iter().flatten().filter_map(|entry| as_pod(entry))
+        pods_of(self.at.get(&address).map(Vec::as_slice).unwrap_or_default())
     }
 
-    /// The addresses that Pods have.
-    pub fn pod_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.at.keys().copied()
+    /// The same for all addresses that Pods have.
+    pub fn pods_by_address(
+        &self,
+    ) -> impl Iterator<Item = (IpAddr, impl Iterator<Item = &Pod> + Clone)> {
+        self.at.iter().map(|(address, there)| (*address, pods_of(there)))
     }
 
     /// One Pod.
@@ -155,6 +157,10 @@ impl World {
         }
         counts
     }
+}
+
+fn pods_of(entries: &[Arc<Entry>]) -> impl Iterator<Item = &Pod> + Clone {
+    entries.iter().filter_map(|entry| as_pod(entry))
 }
 
 fn as_pod(entry: &Entry) -> Option<&Pod> {
@@ -216,6 +222,7 @@ pub(crate) mod tests {
         assert_eq!(names(&world, [10, 0, 0, 1]), ["b"]);
         assert_eq!(names(&world, [10, 0, 0, 2]), ["a"]);
         world.apply(Event::Delete(Key::sample("Pod", "default", "b")));
-        assert_eq!(world.pod_addresses().collect::<Vec<_>>(), [IpAddr::from([10, 0, 0, 2])]);
+        let addresses = world.pods_by_address().map(|(address, _)| address);
+        assert_eq!(addresses.collect::<Vec<_>>(), [IpAddr::from([10, 0, 0, 2])]);
     }
 }

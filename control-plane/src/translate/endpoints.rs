@@ -97,7 +97,6 @@ struct View<'w> {
     world: &'w World,
     settings: &'w Settings,
     registered: &'w Registered<'w>,
-    /// By name, as the world has them.
     pods_in: HashMap<&'w Label, Vec<&'w Pod>>,
     slices: HashMap<&'w ServiceName, Vec<&'w Slice>>,
     /// Of the service accounts of pods that have sidecars.
@@ -160,8 +159,7 @@ impl<'w> View<'w> {
         if self.world.pods_at(written.address).any(|pod| pod.is_called(namespace, name)) {
             return true;
         }
-        let pods = self.pods_in.get(namespace).map(Vec::as_slice).unwrap_or_default();
-        pods.binary_search_by(|pod| pod.name.cmp(name)).is_ok_and(|at| pods[at].host_network)
+        self.world.pod(namespace.clone(), name.clone()).is_some_and(|pod| pod.host_network)
     }
 
     fn of_slice(
@@ -205,9 +203,8 @@ impl<'w> View<'w> {
     /// Who is at each address: the pods, and where no pod says so, who serves there.
     fn workloads(&self, behind: &Behind) -> BTreeMap<IpAddr, At> {
         let mut found = BTreeMap::new();
-        for address in self.world.pod_addresses() {
+        for (address, mut pods) in self.world.pods_by_address() {
             // An address that was given on may still be written in a pod that has ended.
-            let mut pods = self.world.pods_at(address);
             let Some(pod) = pods.clone().find(|pod| pod.ready).or_else(|| pods.next()) else {
                 continue;
             };
