@@ -345,6 +345,25 @@ fn owner(translation: &Translation, address: &str) -> Option<String> {
 }
 
 #[test]
+fn every_pod_has_the_identity_of_its_account_in_its_namespace() {
+    let whose = [("shop", "web"), ("shop", "api"), ("other", "web"), ("shop", "web")];
+    let pods = whose.iter().enumerate().map(|(number, (namespace, account))| {
+        let sidecar = ", annotations: {pillion.dev/sidecar: enabled}";
+        let pod = pod(&format!("p{number}"), &format!("10.0.0.{number}"), sidecar, "");
+        pod.replace("namespace: shop", &format!("namespace: {namespace}"))
+            .replace("spec: {", &format!("spec: {{serviceAccountName: {account}, "))
+    });
+    let pods: Vec<String> = pods.collect();
+    let translation = translated(&pods.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+    for (number, (namespace, account)) in (0..).zip(whose) {
+        let owner = &translation.owners[&IpAddr::from([10, 0, 0, number])];
+        let Owner::Workload(workload) = owner else { panic!("{owner:?}") };
+        let expected = format!("spiffe://cluster.local/ns/{namespace}/sa/{account}");
+        assert_eq!(workload.mesh.as_ref().unwrap().identity.as_str(), expected);
+    }
+}
+
+#[test]
 fn every_known_address_has_an_owner() {
     let meshed = ", annotations: {pillion.dev/sidecar: enabled}";
     let two = ", podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]";
@@ -358,6 +377,8 @@ fn every_known_address_has_an_owner() {
         lonely,
         finished,
         pod("new", "10.0.0.3", meshed, ""),
+        pod("away", "10.0.0.4", meshed, ", conditions: [{type: Ready, status: 'False'}]"),
+        pod("here", "10.0.0.4", meshed, ""),
         slice("s", 8080, &format!("{{addresses: [10.0.0.1]}}, {outside}")),
     ];
     let objects: Vec<&str> = objects.iter().map(String::as_str).collect();
@@ -368,6 +389,7 @@ fn every_known_address_has_an_owner() {
         ("fd00::1", Some("workload a[]@15008")),
         ("10.0.0.2", Some("workload lonely[]@15008")),
         ("10.0.0.3", Some("workload new[]@15008")),
+        ("10.0.0.4", Some("workload here[]@15008")),
         ("10.0.0.9", Some("workload 10.0.0.9[8080]")),
         ("10.0.0.10", None),
     ];
