@@ -17,7 +17,7 @@ use crate::mesh::Mesh;
 use crate::placed::{Placed, Socket};
 use crate::upstream::Pool;
 use crate::worker::Worker;
-use crate::{descriptors, inbound, outbound};
+use crate::{allocator, descriptors, inbound, outbound};
 
 /// How long the accept loop rests when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -223,6 +223,7 @@ async fn work(
     mut inbox: mpsc::UnboundedReceiver<Accepted>,
     connections: Arc<AtomicUsize>,
 ) {
+    tokio::spawn(allocator::give_back_regularly());
     let pool = Pool::start(Arc::clone(&mesh));
     let worker = Worker { mesh, pool };
     while let Some(accepted) = inbox.recv().await {

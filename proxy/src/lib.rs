@@ -8,6 +8,7 @@
 
 pub mod accept;
 pub mod admin;
+pub mod allocator;
 pub mod args;
 pub mod body;
 mod both_ways;

@@ -20,7 +20,7 @@ use crate::mesh::Mesh;
 use crate::sync::discovery::{self, Requests};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::trace::{self, Tracing};
-use crate::{accept, admin, sync};
+use crate::{accept, admin, allocator, sync};
 
 /// Runs a sidecar with these arguments (the program's name first) until it is told to leave, or
 /// the command `redirect` if that is the first of them.
@@ -81,6 +81,7 @@ fn run(config: Config, log: LogArgs) -> anyhow::Result<()> {
         start_admin(&mesh, admin_listeners)?;
         start_sync(&mesh, requests);
         watch_memory(&mesh);
+        tokio::spawn(allocator::give_back_regularly());
         tracing::info!(address = %mesh.config.address, workers = mesh.config.workers, "started");
 
         tokio::select! {
