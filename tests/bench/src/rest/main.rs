@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod app;
+mod burst;
 mod callgrind;
 mod ciphers;
 mod control_plane;

@@ -2,6 +2,7 @@
 
 mod case;
 
+use anyhow::ensure;
 use tests::app::App;
 use tests::mesh::Mesh;
 use tests::pod::{APP_PORT, Pod};
@@ -9,6 +10,7 @@ use tests::yaml;
 
 pub(crate) use self::case::Case;
 use self::case::Client;
+use crate::burst;
 use crate::callgrind::{Callgrind, Profile};
 
 /// Requests before those that are counted: connections are there and buffers have their size.
@@ -58,7 +60,19 @@ impl Scene {
         Ok(Self { uncounted, outbound, inbound, web, api, _mesh: mesh, _dumps: dumps })
     }
 
-    /// What both did beside: their start, and the first requests of each case.
+    /// Sends a burst to an application that says what it hears, which then ends, and one request
+    /// more. None of it is counted.
+    pub(crate) async fn burst(&mut self, connections: usize) -> anyhow::Result<()> {
+        burst::send(self.web.proxy(), connections).await?;
+        self.api.stop_app();
+        let answer = self.web.get("http://api.shop/").await;
+        ensure!(answer.status.is_server_error(), "of an application that has ended: {answer:?}");
+        let (outbound, inbound) = self.dump().await?;
+        self.uncounted.extend([outbound, inbound]);
+        Ok(())
+    }
+
+    /// What both did beside: their start, the first requests of each case, and bursts.
     pub(crate) fn into_uncounted(self) -> Vec<Profile> {
         self.uncounted
     }

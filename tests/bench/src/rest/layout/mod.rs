@@ -23,6 +23,9 @@ const REQUESTS: u64 = 100;
 /// How many of the functions that run may be missing in the file, in percent.
 const MARGIN: usize = 10;
 
+/// Connections of the burst.
+const BURST: usize = 32;
+
 /// Over how many functions those that requests run most may be spread in the program, and how many
 /// these are. Where no linker has read the file it is most of the program's.
 const SPREAD: usize = 1000;
@@ -78,16 +81,19 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
 async fn run_sidecars(symbols: &Symbols) -> anyhow::Result<(Ran, Ran)> {
     let (mut before, mut requests) = (Ran::new(), Ran::new());
     // The first answers the same every time; the second has headers as applications have them, but
-    // speaks neither gRPC nor bytes.
+    // speaks neither gRPC nor bytes. It says what it hears, be it much.
     let apps = [
-        (app::app(), Case::value_variants()),
-        (App::http(), &[Case::Http1, Case::Http2, Case::Connection]),
+        (app::app(), Case::value_variants(), false),
+        (App::http(), &[Case::Http1, Case::Http2, Case::Connection], true),
     ];
-    for (app, cases) in apps {
+    for (app, cases, echoes) in apps {
         let mut scene = Scene::open(app).await?;
         for case in cases {
             let measured = scene.measure(*case, REQUESTS).await?;
             measured.sides().iter().for_each(|(_, profile)| symbols.add(profile, &mut requests));
+        }
+        if echoes {
+            scene.burst(BURST).await?;
         }
         scene.into_uncounted().iter().for_each(|profile| symbols.add(profile, &mut before));
     }

@@ -1,24 +1,15 @@
 //! What is left of a burst.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tests::app::App;
-use tests::client::{self, Http1};
 use tests::mesh::Mesh;
 use tests::pod::{APP_PORT, Pod};
-use tests::{body, yaml};
-use tokio::task::JoinSet;
+use tests::yaml;
 
+use crate::burst;
 use crate::footprint::Footprint;
 use crate::report::Report;
-
-/// Requests on each.
-const REQUESTS: usize = 2;
-
-/// Bytes of each body, there and back.
-const SIZE: usize = 1 << 20;
 
 const REST: Duration = Duration::from_secs(60);
 
@@ -38,7 +29,7 @@ pub(super) async fn measure(
     tokio::time::sleep(Duration::from_secs(3)).await;
     let pods = [("client's", &web), ("server's", &api)];
     let idle = footprints(pods)?;
-    let failed = burst(&web, connections).await?;
+    let failed = burst::send(web.proxy(), connections).await?;
     let after = footprints(pods)?;
     report.line("requests that failed", format!("{failed:?}"));
     tokio::time::sleep(REST).await;
@@ -68,38 +59,4 @@ fn peak(pod: &Pod) -> anyhow::Result<String> {
     let kibibytes: f64 =
         line.and_then(|line| line.trim().strip_suffix(" kB")).unwrap_or("nan").parse()?;
     Ok(format!("{:.1} MiB resident", kibibytes / 1024.0))
-}
-
-/// Sends it all, and gives how many requests failed, by why.
-async fn burst(web: &Pod, connections: usize) -> anyhow::Result<BTreeMap<String, usize>> {
-    let mut clients = JoinSet::new();
-    for _ in 0..connections {
-        clients.spawn(client(web.proxy()));
-    }
-    let mut failed = BTreeMap::new();
-    while let Some(done) = clients.join_next().await {
-        for reason in done? {
-            *failed.entry(reason).or_default() += 1;
-        }
-    }
-    Ok(failed)
-}
-
-/// Sends one request after another on one connection, and gives why some failed.
-async fn client(proxy: SocketAddr) -> Vec<String> {
-    let mut failed = Vec::new();
-    let mut connection = match Http1::connect(proxy).await {
-        Ok(connection) => connection,
-        Err(error) => return vec![error.to_string(); REQUESTS],
-    };
-    for _ in 0..REQUESTS {
-        let body = body::full(vec![b'x'; SIZE]);
-        let request = client::with_body("POST", "http://api.shop/echo", body);
-        match connection.send(request).await {
-            Ok(answer) if answer.status == 200 && answer.body.len() == SIZE => {}
-            Ok(answer) => failed.push(answer.error().unwrap_or("a wrong answer").to_owned()),
-            Err(error) => failed.push(error.to_string()),
-        }
-    }
-    failed
 }
