@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::HeaderValue;
 use serde::Serialize;
 
 use crate::load::Load;
@@ -28,6 +29,8 @@ pub struct Endpoint {
     pub key: EndpointKey,
     /// The workload's name, for people.
     pub workload: Arc<str>,
+    /// The port of the application, as requests to its sidecar say it.
+    pub port: HeaderValue,
     /// Latency and requests under way.
     pub load: Load,
     /// Failures and ejection.
@@ -45,7 +48,13 @@ impl EndpointKey {
 impl Endpoint {
     /// A fresh endpoint: no load, healthy.
     pub fn new(key: EndpointKey, workload: &str, now: Instant) -> Self {
-        Self { key, workload: workload.into(), load: Load::new(now), health: Health::new(now) }
+        Self {
+            port: HeaderValue::from(key.target),
+            key,
+            workload: workload.into(),
+            load: Load::new(now),
+            health: Health::new(now),
+        }
     }
 
     /// Where a connection goes: the sidecar's mesh port, or the application itself.

@@ -115,8 +115,6 @@ pub struct Body {
     source: Source,
     /// Dropped, and so finished, at the end of the body or when the client goes away.
     exchange: Option<Box<Exchange>>,
-    /// The place on a shared connection that the response comes on, until its end.
-    lease: Option<Lease>,
     /// When a gRPC call is over, whatever has come of it.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -124,24 +122,37 @@ pub struct Body {
 #[derive(Debug)]
 enum Source {
     Full(Option<Bytes>),
-    Stream(Gather<Received>),
+    /// Boxed, for a response is moved many times on its way.
+    Stream(Box<Stream>),
+}
+
+/// What comes from an upstream.
+#[derive(Debug)]
+struct Stream {
+    body: Gather<Received>,
+    /// The place on a shared connection that it comes on, until its end.
+    lease: Option<Lease>,
 }
 
 impl Body {
     /// No bytes.
     pub const fn empty() -> Self {
-        Self { source: Source::Full(None), exchange: None, lease: None, deadline: None }
+        Self::of(Source::Full(None))
     }
 
     /// These bytes.
     pub const fn full(bytes: Bytes) -> Self {
-        Self { source: Source::Full(Some(bytes)), exchange: None, lease: None, deadline: None }
+        Self::of(Source::Full(Some(bytes)))
     }
 
     /// What an upstream sends on the connection of `lease`.
     pub fn stream(source: Received, lease: Lease) -> Self {
-        let source = Source::Stream(Gather::new(source));
-        Self { source, exchange: None, lease: Some(lease), deadline: None }
+        let stream = Stream { body: Gather::new(source), lease: Some(lease) };
+        Self::of(Source::Stream(Box::new(stream)))
+    }
+
+    const fn of(source: Source) -> Self {
+        Self { source, exchange: None, deadline: None }
     }
 
     /// Ends the body of a gRPC call at `deadline`, with the status that says so.
@@ -166,7 +177,7 @@ impl Body {
         if let Some(mut exchange) = self.exchange.take() {
             exchange.complete();
         }
-        self.lease = None;
+        self.leave();
     }
 
     /// Its sender has ended it before its end.
@@ -174,7 +185,14 @@ impl Body {
         if let Some(mut exchange) = self.exchange.take() {
             exchange.failed(ErrorCode::UpstreamReset);
         }
-        self.lease = None;
+        self.leave();
+    }
+
+    /// Gives up its place on a shared connection.
+    fn leave(&mut self) {
+        if let Source::Stream(stream) = &mut self.source {
+            stream.lease = None;
+        }
     }
 
     /// Whether the deadline has passed.
@@ -185,7 +203,7 @@ impl Body {
     /// Ends a body before its end: a gRPC call with the status that says so, anything else by
     /// breaking off. What the upstream still sends of it is not read.
     fn cut(&mut self, error: &ProxyError, cause: BodyError) -> Result<Frame<Bytes>, BodyError> {
-        (self.deadline, self.source, self.lease) = (None, Source::Full(None), None);
+        (self.deadline, self.source) = (None, Source::Full(None));
         let told = self.exchange.take().and_then(|mut exchange| exchange.break_off(error));
         told.map(Frame::trailers).ok_or(cause)
     }
@@ -219,7 +237,7 @@ impl http_body::Body for Body {
         }
         let mut frame = match &mut this.source {
             Source::Full(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
-            Source::Stream(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Source::Stream(stream) => ready!(Pin::new(&mut stream.body).poll_frame(cx)),
         };
         match frame {
             Some(Ok(ref mut frame)) => this.observe(frame),
@@ -239,7 +257,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Full(bytes) => bytes.is_none(),
-            Source::Stream(body) => body.is_end_stream(),
+            Source::Stream(stream) => stream.body.is_end_stream(),
         }
     }
 
@@ -248,7 +266,7 @@ impl http_body::Body for Body {
             Source::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
-            Source::Stream(body) => body.size_hint(),
+            Source::Stream(stream) => stream.body.size_hint(),
         }
     }
 }

@@ -21,8 +21,8 @@ const MOST: usize = 16 * 1024;
 pub(crate) struct Gather<B> {
     body: B,
     held: BytesMut,
-    /// What came after the pieces held.
-    next: Option<Piece>,
+    /// What came after the pieces held. Boxed, for there seldom is one.
+    next: Option<Box<Piece>>,
     /// The sender was given the time to send more.
     waited: bool,
 }
@@ -40,7 +40,7 @@ impl<B: Body> Gather<B> {
         if self.held.is_empty() {
             return next;
         }
-        self.next = Some(next);
+        self.next = Some(Box::new(next));
         self.held()
     }
 
@@ -80,7 +80,7 @@ where
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         let this = self.get_mut();
         if let Some(next) = this.next.take() {
-            return Poll::Ready(next);
+            return Poll::Ready(*next);
         }
         loop {
             match Pin::new(&mut this.body).poll_frame(cx) {

@@ -1,15 +1,15 @@
 //! What is done to headers at the border: hop-by-hop fields end here, and nobody but a sidecar
 //! writes Pillion's own.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, TE, TRAILER};
+use http::header::{CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderName, TE, TRAILER};
 use http::{HeaderMap, HeaderValue};
 use model::headers::{ERROR, HOPS, PORT, PROTOCOL, RESERVED};
 
 /// How often a request may go through the mesh.
 pub const MAX_HOPS: u8 = 8;
 
-/// What [`HOPS`] says of a request that goes on, by how often it has gone through the mesh before.
-const GOES_ON: [&str; MAX_HOPS as usize] = ["1", "2", "3", "4", "5", "6", "7", "8"];
+/// What [`HOPS`] says, by how often a request has gone through the mesh.
+const TIMES: [&str; MAX_HOPS as usize + 1] = ["0", "1", "2", "3", "4", "5", "6", "7", "8"];
 
 /// Fields that `Connection` cannot take away: framing, routing and the end-to-end trailers.
 static NOT_NOMINABLE: [HeaderName; 3] = [CONTENT_LENGTH, HOST, TRAILER];
@@ -69,10 +69,8 @@ pub struct Ours {
 
 impl Ours {
     fn take(headers: &mut HeaderMap) -> Self {
-        let hops = hops(headers);
-        headers.remove(HOPS);
         Self {
-            hops,
+            hops: take_hops(headers),
             port: headers.remove(PORT),
             protocol: headers.remove(PROTOCOL),
             error: headers.remove(ERROR),
@@ -142,17 +140,20 @@ fn remove_all(headers: &mut HeaderMap, fate: Fate) {
 /// What the names of Pillion's own headers begin with, those to come included.
 const OURS: &str = "x-pillion-";
 
-/// How often a request has gone through the mesh, as its [`HOPS`] say; 0 where they say nothing.
-fn hops(headers: &HeaderMap) -> u8 {
-    let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
-    headers.get_all(HOPS).iter().filter_map(number).max().unwrap_or(0)
+/// Takes away how often a request has gone through the mesh, as its [`HOPS`] say; 0 where they say
+/// nothing.
+fn take_hops(headers: &mut HeaderMap) -> u8 {
+    let Entry::Occupied(said) = headers.entry(HOPS) else { return 0 };
+    let number = |value: HeaderValue| value.to_str().ok()?.parse().ok();
+    let (_, values) = said.remove_entry_mult();
+    values.filter_map(number).max().unwrap_or(0)
 }
 
-/// What [`HOPS`] says of a request that has gone through the mesh so often, and once more now.
-pub fn one_more(hops: u8) -> HeaderValue {
-    match GOES_ON.get(usize::from(hops)) {
+/// What [`HOPS`] says of a request that has gone through the mesh so often.
+pub fn times(hops: u8) -> HeaderValue {
+    match TIMES.get(usize::from(hops)) {
         Some(text) => HeaderValue::from_static(text),
-        None => HeaderValue::from(u16::from(hops) + 1),
+        None => HeaderValue::from(u16::from(hops)),
     }
 }
 

@@ -106,21 +106,25 @@ pub(super) fn response<B: Body>(
     out.text(status.canonical_reason().unwrap_or_default().as_bytes());
     out.text(b"\r\n");
     let drops_length = !keeps_length(status, asked) || matches!(encoder, Encoder::Chunked { .. });
+    let (mut says_length, mut dated) = (false, false);
     for (name, value) in headers {
-        if !(drops_length && name == CONTENT_LENGTH) {
+        let is_length = *name == CONTENT_LENGTH;
+        says_length |= is_length;
+        dated |= *name == DATE;
+        if !(drops_length && is_length) {
             field(out, name, value);
         }
     }
     match encoder {
         Encoder::Chunked { .. } => out.text(CHUNKED),
-        Encoder::Length(length) if !headers.contains_key(CONTENT_LENGTH) => {
+        Encoder::Length(length) if !says_length => {
             out.text(b"content-length: ");
             out.text(length.to_string().as_bytes());
             out.text(b"\r\n");
         }
         _ => {}
     }
-    if !headers.contains_key(DATE) {
+    if !dated {
         field(out, &DATE, &date());
     }
     if close || matches!(encoder, Encoder::UntilClose) {

@@ -78,8 +78,8 @@ where
 {
     let mut connection = Connection::new(io);
     let mut rest = drain.rest();
-    while let Some(asked) = connection.head(&mut rest, &refuse).await? {
-        match connection.exchange(asked, drain, &handle).await? {
+    while let Some(mut asked) = connection.head(&mut rest, &refuse).await? {
+        match connection.exchange(&mut asked, drain, &handle).await? {
             Next::Request => {}
             Next::End => return connection.end().await,
             Next::Switch(tell) => {
@@ -191,10 +191,10 @@ impl<I: Carried + Send + 'static> Connection<I> {
         self.respond(response, asked, true, &mut upload).await.map(|_| ())
     }
 
-    /// Has one request handled and sends the response.
+    /// Has one request handled and sends the response. The request is taken from its head.
     async fn exchange<H, F>(
         &mut self,
-        head: head::Asked,
+        head: &mut head::Asked,
         drain: &Drain,
         handle: &H,
     ) -> io::Result<Next>
@@ -202,7 +202,7 @@ impl<I: Carried + Send + 'static> Connection<I> {
         H: Fn(Request<Received>) -> F,
         F: Future<Output = Response<Body>>,
     {
-        let head::Asked { mut request, body, notes } = head;
+        let head::Asked { request, body, notes } = head;
         let asked = Asked {
             version: request.version(),
             head: *request.method() == Method::HEAD,
@@ -214,10 +214,10 @@ impl<I: Carried + Send + 'static> Connection<I> {
             request.extensions_mut().insert(told);
             tell
         });
-        let (mut upload, body) = Upload::open(body, notes.expects, &mut self.read);
+        let (mut upload, body) = Upload::open(body.take(), notes.expects, &mut self.read);
         let response = {
             // Boxed, for it is large, and most connections are idle.
-            let mut handled = Box::pin(handle(request.map(|()| body)));
+            let mut handled = Box::pin(handle(std::mem::take(request).map(|()| body)));
             poll_fn(|cx| match handled.as_mut().poll(cx) {
                 Poll::Ready(response) => Poll::Ready(Ok(response)),
                 Poll::Pending => self.poll_read(cx, &mut upload).map(Err),

@@ -84,13 +84,17 @@ async fn detect<I: AsyncRead + Unpin>(
 }
 
 /// Answers one request on the connection.
-async fn answer(worker: Worker, arrival: Arrival, request: Request<Received>) -> Response<Body> {
+async fn answer(
+    worker: Worker,
+    arrival: Arrival,
+    mut request: Request<Received>,
+) -> Response<Body> {
     if request.method() == Method::CONNECT && !is_extended(&request) {
         let detail = "CONNECT is for the outbound and the mesh port";
         let exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
         return arrival.refuse(exchange, &ProxyError::new(ErrorCode::MethodNotAllowed, detail));
     }
-    http::handle(&worker, Caller::Connection(arrival), request).await
+    http::handle(&worker, Caller::Connection(arrival), &mut request).await
 }
 
 /// Waits, without a timer, until one of the two says something; what the client says is in `read`

@@ -1,6 +1,5 @@
 //! The story of an HTTP request on its way in.
 
-use std::future::Future;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
@@ -27,22 +26,20 @@ use crate::upstream::{Answered, Lease};
 use crate::worker::Worker;
 
 /// Answers one request from the mesh or from outside of it, whatever happens.
-pub fn handle(
+pub async fn handle(
     worker: &Worker,
     caller: Caller,
-    mut request: Request<Received>,
-) -> impl Future<Output = Response<Body>> + Send {
-    let mut exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
+    request: &mut Request<Received>,
+) -> Response<Body> {
+    let mut exchange = Exchange::open(&worker.mesh, Direction::Inbound, request);
     exchange.service = Some(worker.mesh.own_label());
     if let Some(peer) = caller.peer() {
         exchange.tls = Tls::Mutual;
         exchange.peer = Some(peer.clone());
     }
-    async move {
-        match forward(worker, &mut exchange, &caller, &mut request).await {
-            Ok(response) => exchange.deliver(response),
-            Err(error) => exchange.refuse(&error),
-        }
+    match forward(worker, &mut exchange, &caller, request).await {
+        Ok(response) => exchange.deliver(response),
+        Err(error) => exchange.refuse(&error),
     }
 }
 
@@ -144,7 +141,7 @@ impl Target {
 fn introduce(fields: &mut HeaderMap, caller: &Caller, hops: u8) {
     if let Some(name) = caller.name() {
         fields.insert(names::PEER, name);
-        fields.insert(names::HOPS, HeaderValue::from(u16::from(hops)));
+        fields.insert(names::HOPS, headers::times(hops));
     }
 }
 

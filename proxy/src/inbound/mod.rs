@@ -8,6 +8,7 @@ pub mod plaintext;
 pub mod probes;
 pub mod tunnel;
 
+use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -172,14 +173,17 @@ async fn accept(
     Ok((io, peer, proof))
 }
 
-async fn dispatch(
+/// No `async fn`, which would hold the request twice.
+fn dispatch(
     worker: Worker,
     sidecar: Arc<Sidecar>,
-    request: Request<Received>,
-) -> Response<Body> {
-    if request.method() == Method::CONNECT {
-        Box::pin(tunnel::handle(&worker, sidecar.identity.clone(), request)).await
-    } else {
-        http::handle(&worker, Caller::Stream(sidecar), request).await
+    mut request: Request<Received>,
+) -> impl Future<Output = Response<Body>> + Send {
+    async move {
+        if request.method() == Method::CONNECT {
+            Box::pin(tunnel::handle(&worker, sidecar.identity.clone(), request)).await
+        } else {
+            http::handle(&worker, Caller::Stream(sidecar), &mut request).await
+        }
     }
 }

@@ -102,10 +102,14 @@ pub(super) async fn serve(worker: Worker, arrival: Arrival, socket: Socket) {
     }
 }
 
-async fn answer(worker: Worker, arrival: Arrival, request: Request<Received>) -> Response<Body> {
+async fn answer(
+    worker: Worker,
+    arrival: Arrival,
+    mut request: Request<Received>,
+) -> Response<Body> {
     let port = arrival.application.address.port();
     if worker.mesh.config.probes.has(port, &request) {
-        return http::handle(&worker, Caller::Connection(arrival), request).await;
+        return http::handle(&worker, Caller::Connection(arrival), &mut request).await;
     }
     let exchange = Exchange::open(&worker.mesh, Direction::Inbound, &request);
     arrival.refuse(exchange, &plaintext::refusal())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use model::balance;
 use model::budget::RetryBudget;
 use model::code::{ErrorCode, Fault};
@@ -87,7 +87,7 @@ impl Outgoing {
         *request.uri_mut() = self.request.uri().clone();
         *request.headers_mut() = self.request.headers().clone();
         if endpoint.key.is_pillion() {
-            request.headers_mut().insert(names::HOPS, headers::one_more(self.hops));
+            request.headers_mut().insert(names::HOPS, headers::times(self.hops + 1));
         }
         request
     }
@@ -100,10 +100,10 @@ impl Outgoing {
         };
         let fields = self.request.headers_mut();
         if endpoint.key.is_pillion() {
-            fields.insert(names::PORT, HeaderValue::from(endpoint.key.target));
+            fields.insert(names::PORT, endpoint.port.clone());
             let spoken = if self.http2 { "h2" } else { "http/1.1" };
             fields.insert(names::PROTOCOL, HeaderValue::from_static(spoken));
-            fields.insert(names::HOPS, headers::one_more(self.hops));
+            fields.insert(names::HOPS, headers::times(self.hops + 1));
         } else {
             // What only a sidecar is told, another attempt may have added.
             for name in [names::PORT, names::PROTOCOL, names::HOPS] {
@@ -128,7 +128,6 @@ pub async fn send(
     loop {
         let begun = Instant::now();
         let endpoint = pick(forward, &tried, begun)?;
-        tried.push(&endpoint.key);
         exchange.attempts += 1;
         let mut attempt = Attempt { worker, forward, outgoing: &mut *outgoing, endpoint, begun };
         let span = attempt.span(exchange);
@@ -144,6 +143,7 @@ pub async fn send(
         worker.mesh.metrics.http.retries.with_label_values(&[service, route, &reason]).inc();
         // The failed response, if there is one, is not read any further.
         drop(result);
+        tried.push(&endpoint.key);
         sleep(wait).await;
     }
 }
@@ -202,16 +202,20 @@ fn again(
 fn outcome(result: &Result<Response<Body>, ProxyError>) -> Outcome {
     match result {
         Err(error) => Outcome::Failed(error.code),
-        Ok(response) => match reported(response.headers()) {
+        Ok(response) => match reported(response) {
             Some(code) => Outcome::Failed(code),
             None => Outcome::Response(response.status()),
         },
     }
 }
 
+/// The error that the endpoint's sidecar reports; an extension of its response.
+#[derive(Debug, Clone, Copy)]
+struct Reported(ErrorCode);
+
 /// The error that the endpoint's sidecar reports, if it does.
-pub(super) fn reported(headers: &HeaderMap) -> Option<ErrorCode> {
-    headers.get(names::ERROR)?.to_str().ok().and_then(ErrorCode::from_name)
+pub(super) fn reported(response: &Response<Body>) -> Option<ErrorCode> {
+    response.extensions().get().map(|Reported(code)| *code)
 }
 
 /// One attempt at one endpoint.
@@ -326,6 +330,9 @@ pub(super) fn received(
     let ours = headers::strip(&mut parts.headers);
     // Only a sidecar may report an error of the mesh's.
     if let Some(reported) = ours.error.filter(|_| endpoint.key.is_pillion()) {
+        if let Some(code) = reported.to_str().ok().and_then(ErrorCode::from_name) {
+            parts.extensions.insert(Reported(code));
+        }
         parts.headers.insert(names::ERROR, reported);
     }
     parts.version = Version::HTTP_11;

@@ -1,6 +1,5 @@
 //! The story of an HTTP request on its way out.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,20 +28,14 @@ use crate::upload::Upload;
 use crate::worker::Worker;
 
 /// Answers one request of the application, whatever happens.
-pub fn handle(
-    worker: &Worker,
-    via: Via,
-    mut request: Request<Received>,
-) -> impl Future<Output = Response<Body>> + Send {
-    let mut exchange = Exchange::open(&worker.mesh, Direction::Outbound, &request);
-    async move {
-        match forward(worker, via, &mut exchange, &mut request).await {
-            Ok(response) => {
-                let error = attempt::reported(response.headers());
-                exchange.deliver_reported(response, error)
-            }
-            Err(error) => exchange.refuse(&error),
+pub async fn handle(worker: &Worker, via: Via, request: &mut Request<Received>) -> Response<Body> {
+    let mut exchange = Exchange::open(&worker.mesh, Direction::Outbound, request);
+    match forward(worker, via, &mut exchange, request).await {
+        Ok(response) => {
+            let error = attempt::reported(&response);
+            exchange.deliver_reported(response, error)
         }
+        Err(error) => exchange.refuse(&error),
     }
 }
 

@@ -10,6 +10,7 @@ mod redirected;
 pub mod tunnel;
 pub mod upgrade;
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
@@ -69,16 +70,24 @@ where
     }
 }
 
-async fn dispatch(worker: Worker, via: Via, request: Request<Received>) -> Response<Body> {
-    if *request.method() != Method::CONNECT || is_extended(&request) {
-        return http::handle(&worker, via, request).await;
-    }
-    match via {
-        Via::Proxy => Box::pin(tunnel::handle(&worker, request)).await,
-        Via::Redirect(_) => {
-            let detail = "CONNECT is for a proxy; one in the mesh is a Service of appProtocol tcp";
-            let exchange = Exchange::open(&worker.mesh, Direction::Outbound, &request);
-            exchange.refuse(&ProxyError::new(ErrorCode::MethodNotAllowed, detail))
+/// No `async fn`, which would hold the request twice.
+fn dispatch(
+    worker: Worker,
+    via: Via,
+    mut request: Request<Received>,
+) -> impl Future<Output = Response<Body>> + Send {
+    async move {
+        if *request.method() != Method::CONNECT || is_extended(&request) {
+            return http::handle(&worker, via, &mut request).await;
+        }
+        match via {
+            Via::Proxy => Box::pin(tunnel::handle(&worker, request)).await,
+            Via::Redirect(_) => {
+                let detail =
+                    "CONNECT is for a proxy; one in the mesh is a Service of appProtocol tcp";
+                let exchange = Exchange::open(&worker.mesh, Direction::Outbound, &request);
+                exchange.refuse(&ProxyError::new(ErrorCode::MethodNotAllowed, detail))
+            }
         }
     }
 }
