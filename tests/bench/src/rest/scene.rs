@@ -63,7 +63,8 @@ impl Scene {
     /// Sends a burst to an application that says what it hears, which then ends, and one request
     /// more. None of it is counted.
     pub(crate) async fn burst(&mut self, connections: usize) -> anyhow::Result<()> {
-        burst::send(self.web.proxy(), connections).await?;
+        let failed = burst::send(self.web.proxy(), connections).await?;
+        ensure!(failed.values().sum::<usize>() < connections, "most of a burst failed: {failed:?}");
         self.api.stop_app();
         let answer = self.web.get("http://api.shop/").await;
         ensure!(answer.status.is_server_error(), "of an application that has ended: {answer:?}");
