@@ -270,3 +270,28 @@ impl http_body::Body for Body {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+    use model::endpoint::{Endpoint, EndpointKey};
+
+    use super::*;
+    use crate::upstream::LoadGuard;
+
+    #[test]
+    fn a_body_that_has_ended_holds_nothing_of_its_endpoint() {
+        let (now, target) = (Instant::now(), 80);
+        let key = EndpointKey { address: [127, 0, 0, 1].into(), target, mesh: None };
+        let endpoint = Arc::new(Endpoint::new(key, "api", now));
+        let lease = Lease::default().with_load(LoadGuard::begin(&endpoint, now));
+        let mut body = Body::stream(Received::Nothing, lease);
+        assert_eq!(endpoint.load.in_flight(), 1);
+        let piece = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).now_or_never();
+        assert!(piece.is_some_and(|piece| piece.is_none()), "its end is there");
+        assert_eq!(endpoint.load.in_flight(), 0, "though its reader still has it");
+    }
+}

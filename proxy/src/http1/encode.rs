@@ -252,6 +252,7 @@ mod tests {
         let length = "content-length";
         let cases = [
             (ASKED, 200, &[][..], Some("5"), Encoder::Length(5)),
+            (ASKED, 200, &[(length, "5")], Some("5"), Encoder::Length(5)),
             (ASKED, 204, &[(length, "5")], None, Encoder::Nothing),
             (ASKED, 304, &[(length, "9")], Some("9"), Encoder::Nothing),
             (Asked { head: true, ..ASKED }, 200, &[(length, "9")], Some("9"), Encoder::Nothing),
@@ -260,8 +261,11 @@ mod tests {
         ];
         for (asked, status, fields, said, framing) in cases {
             let (head, encoder) = written(&answer(status, fields), asked);
-            let found = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let values = |field| head.lines().filter_map(move |line| line.strip_prefix(field));
+            let found: Vec<_> = values("content-length: ").collect();
+            let said = Vec::from_iter(said);
             assert_eq!((found, encoder), (said, framing), "{status} {fields:?}: {head}");
+            assert_eq!(Vec::from_iter(values("date: ")), ["now"], "{head}");
             assert!(!head.contains("chunked"), "{head}");
         }
     }
