@@ -173,14 +173,15 @@ async fn accept(
     Ok((io, peer, proof))
 }
 
-/// No `async fn`, which would hold the request twice.
 fn dispatch(
     worker: Worker,
     sidecar: Arc<Sidecar>,
     mut request: Request<Received>,
 ) -> impl Future<Output = Response<Body>> + Send {
+    let is_tunnel = request.method() == Method::CONNECT;
+    // Not in an `async fn`, which would hold the request twice.
     async move {
-        if request.method() == Method::CONNECT {
+        if is_tunnel {
             Box::pin(tunnel::handle(&worker, sidecar.identity.clone(), request)).await
         } else {
             http::handle(&worker, Caller::Stream(sidecar), &mut request).await

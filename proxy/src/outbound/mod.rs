@@ -70,14 +70,15 @@ where
     }
 }
 
-/// No `async fn`, which would hold the request twice.
 fn dispatch(
     worker: Worker,
     via: Via,
     mut request: Request<Received>,
 ) -> impl Future<Output = Response<Body>> + Send {
+    let is_tunnel = *request.method() == Method::CONNECT && !is_extended(&request);
+    // Not in an `async fn`, which would hold the request twice.
     async move {
-        if *request.method() != Method::CONNECT || is_extended(&request) {
+        if !is_tunnel {
             return http::handle(&worker, via, &mut request).await;
         }
         match via {
