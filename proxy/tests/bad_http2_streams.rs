@@ -28,6 +28,8 @@ fn streams_above_the_number_advertised_are_refused_and_the_others_go_on() {
         }
         eventually("the application has the others", || house.application.open() >= 100);
         client.frame(RST_STREAM, 0, streams[0], &[0, 0, 0, 8]);
+        // The neighbour's request comes and goes.
+        eventually("the application has one less", || house.application.open() <= 99);
         let stream = door.open(&mut client, "GET", "/x", true);
         assert_eq!(client.wait(stream), Ended::Answered("whole".into()), "row 50, {}", door.name);
         neighbour.ends_well();
