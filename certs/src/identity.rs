@@ -158,6 +158,7 @@ impl Identity {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
+        config.enable_secret_extraction = true; // for who seals and opens the records himself
         Arc::new(config)
     }
 
@@ -169,6 +170,7 @@ impl Identity {
         let mut config = self.client.clone();
         config.dangerous().set_certificate_verifier(verifier);
         config.alpn_protocols = owned(alpn);
+        config.enable_secret_extraction = true; // as for a server
         Arc::new(config)
     }
 }

@@ -9,7 +9,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::server::{MESH_FRAME, WRITE};
+use crate::server::MESH_FRAME;
 
 /// Most bytes that are read aside.
 pub(crate) const LITTLE: usize = 8 * 1024;
@@ -41,9 +41,8 @@ pub struct Pace {
     rank: Rank,
     /// Of a flood for which there is room.
     permit: Option<SemaphorePermit<'static>>,
-    /// Several streams share the connection: it is read a frame at a time, for what one of them
-    /// does not read keeps what came with it.
-    shared: bool,
+    /// Most that is read at once, where that has a bound of its own.
+    most: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,9 +56,9 @@ enum Rank {
 }
 
 impl Pace {
-    /// The pace of a connection that streams share.
-    pub(crate) fn shared() -> Self {
-        Self { shared: true, ..Self::default() }
+    /// The pace of a connection that is read a frame at a time, of at most so many bytes.
+    pub(crate) fn bounded(most: usize) -> Self {
+        Self { most: Some(most), ..Self::default() }
     }
 
     /// Reads into `read` and says how much; 0 at the end of the connection.
@@ -90,11 +89,11 @@ impl Pace {
 
     /// How much is read at once; 0 for what is read aside.
     fn room(&mut self, expected: Expected) -> usize {
-        match (self.rank, expected) {
-            (_, Expected::Head) | (Rank::Little, Expected::Anything) => 0,
-            _ if self.shared => WRITE,
-            (Rank::Little | Rank::Much, _) => MUCH,
-            (Rank::Flood, _) => {
+        match (self.rank, expected, self.most) {
+            (_, Expected::Head, _) | (Rank::Little, Expected::Anything, _) => 0,
+            (_, _, Some(most)) => most,
+            (Rank::Little | Rank::Much, ..) => MUCH,
+            (Rank::Flood, ..) => {
                 self.permit = self.permit.take().or_else(|| FLOODS.try_acquire().ok());
                 if self.permit.is_some() { FLOOD } else { MUCH }
             }

@@ -50,6 +50,7 @@ mod switch;
 pub mod sync;
 pub mod target;
 pub mod telemetry;
+mod tls;
 pub mod tunnel;
 pub mod upgrade;
 pub mod upload;

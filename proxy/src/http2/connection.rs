@@ -23,6 +23,7 @@ use super::{Role, Settings};
 use crate::farewell::{FAREWELL, Farewell};
 use crate::fill::{Expected, LITTLE, Pace};
 use crate::idle::Idle;
+use crate::server::WRITE;
 
 /// One side of a connection.
 #[derive(Debug)]
@@ -74,7 +75,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
             shared: Shared::new(State::new(role, settings)),
             receiver: Receiver::new(role, settings, bounds),
             read: BytesMut::new(),
-            pace: Pace::shared(),
+            // What one stream does not read keeps what came with it: no more than a frame.
+            pace: Pace::bounded(WRITE),
             unread: Idle::new(reader),
             ending: None,
         }

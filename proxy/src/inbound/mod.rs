@@ -19,8 +19,6 @@ use certs::{HandshakeFailure, Side};
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use self::application::Application;
 use crate::body::Body;
@@ -35,6 +33,7 @@ use crate::received::Received;
 use crate::server::HEAD_TIMEOUT;
 use crate::streams::{self, Limits};
 use crate::telemetry::metrics::Direction;
+use crate::tls::{self, Established, TlsStream};
 use crate::worker::Worker;
 
 /// How a request came.
@@ -150,26 +149,24 @@ async fn accept(
         HandshakeFailure::Expired(reason) => ProxyError::new(ErrorCode::TlsCertExpired, reason),
         other => ProxyError::new(ErrorCode::TlsHandshakeFailed, other.to_string()),
     };
-    let handshake = timeout(HEAD_TIMEOUT, TlsAcceptor::from(server).accept(socket));
-    let io = match handshake.await {
+    let established = match timeout(HEAD_TIMEOUT, tls::accept(socket, server)).await {
         Ok(result) => result.map_err(|error| failed(&error))?,
         Err(_) => {
             let detail = format!("it took longer than {HEAD_TIMEOUT:?}");
             return Err(ProxyError::new(ErrorCode::TlsHandshakeFailed, detail));
         }
     };
-    let session = io.get_ref().1;
+    let Established { io, protocol, certificates } = established;
     // rustls refuses another protocol, but not a client that names none.
-    if session.alpn_protocol() != Some(MESH_ALPN) {
+    if protocol.as_deref() != Some(MESH_ALPN) {
         let detail = "the peer did not ask for h2 by ALPN";
         return Err(ProxyError::new(ErrorCode::TlsHandshakeFailed, detail));
     }
-    let certificates = session.peer_certificates().unwrap_or_default();
-    let peer = certs::peer_identity(certificates).ok_or_else(|| {
+    let peer = certs::peer_identity(&certificates).ok_or_else(|| {
         ProxyError::new(ErrorCode::TlsHandshakeFailed, "the peer showed no identity")
     })?;
     let trust = worker.mesh.trust();
-    let proof = Proof::new(&credentials.identity, Side::Client, certificates, trust);
+    let proof = Proof::new(&credentials.identity, Side::Client, &certificates, trust);
     Ok((io, peer, proof))
 }
 

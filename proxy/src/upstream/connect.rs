@@ -13,14 +13,13 @@ use rustls::ClientConfig;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::error::ProxyError;
 use crate::mesh::MESH_ALPN;
 use crate::sniff::Prefixed;
 use crate::soon::within;
 use crate::telemetry::metrics::{Direction, Metrics};
+use crate::tls::{self, Established, TlsStream};
 
 /// A TCP connection to `address`, within `limit`.
 ///
@@ -58,19 +57,19 @@ fn connect_code(error: &io::Error) -> ErrorCode {
 ///
 /// # Errors
 /// Those of [`tcp`], `tls_peer_identity_mismatch`, `tls_cert_expired` or `tls_handshake_failed`.
-pub async fn mesh(
+pub(super) async fn mesh(
     address: SocketAddr,
     config: Arc<ClientConfig>,
     limit: Duration,
     metrics: &Metrics,
-) -> Result<TlsStream<TcpStream>, ProxyError> {
+) -> Result<Established<TcpStream>, ProxyError> {
     let socket = tcp(address, limit).await?;
     let started = Instant::now();
-    let handshake = TlsConnector::from(config).connect(certs::server_name(), socket);
+    let handshake = tls::connect(socket, config, certs::server_name());
     let result = match timeout(limit, handshake).await {
         Ok(result) => result
             .map_err(|error| handshake_error(address, &error))
-            .and_then(|io| agreed(address, io)),
+            .and_then(|established| agreed(address, established)),
         Err(_) => Err(ProxyError::new(
             ErrorCode::TlsHandshakeFailed,
             format!("{address}: the TLS handshake took longer than {limit:?}"),
@@ -108,10 +107,10 @@ pub(super) async fn greeted(
 /// rustls refuses another protocol than ours, but not a server that names none (RFC 7301 §3.2).
 fn agreed(
     address: SocketAddr,
-    io: TlsStream<TcpStream>,
-) -> Result<TlsStream<TcpStream>, ProxyError> {
-    if io.get_ref().1.alpn_protocol() == Some(MESH_ALPN) {
-        return Ok(io);
+    established: Established<TcpStream>,
+) -> Result<Established<TcpStream>, ProxyError> {
+    if established.protocol.as_deref() == Some(MESH_ALPN) {
+        return Ok(established);
     }
     let detail = format!("{address}: the server did not agree to h2 by ALPN");
     Err(ProxyError::new(ErrorCode::TlsHandshakeFailed, detail))

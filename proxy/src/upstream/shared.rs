@@ -15,7 +15,6 @@ use model::spiffe::SpiffeId;
 use rand::Rng;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
-use tokio_rustls::client::TlsStream;
 
 use super::connect;
 use super::http2::Requests;
@@ -23,6 +22,7 @@ use super::pool::{Peer, Peers, Shared, lock};
 use super::tunnels::Tunnels;
 use crate::error::ProxyError;
 use crate::proof::Proof;
+use crate::tls::TlsStream;
 
 /// After this time, give or take a tenth, a connection takes no more streams, so that
 /// certificates and endpoints that change are taken up.
@@ -303,10 +303,10 @@ pub(super) async fn mesh(
     let credentials = pool.mesh.credentials()?;
     let config = pool.client_config(identity)?;
     let limit = pool.mesh.config.connect_timeout;
-    let io = connect::mesh(address, config, limit, &pool.mesh.metrics).await?;
-    let shown = io.get_ref().1.peer_certificates().unwrap_or_default();
+    let established = connect::mesh(address, config, limit, &pool.mesh.metrics).await?;
+    let shown = &established.certificates;
     let proof = Proof::new(&credentials.identity, Side::Server, shown, pool.mesh.trust());
-    Ok((io, Life::proved(proof)))
+    Ok((established.io, Life::proved(proof)))
 }
 
 /// The time until a certificate ends at `end`, less a tenth or a second: what is sent before that
