@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -229,28 +230,27 @@ async fn work(
     while let Some(accepted) = inbox.recv().await {
         let Accepted { port, socket, permit, running } = accepted;
         let open = Open::new(&worker, port, Arc::clone(&connections), permit, running);
-        let worker = worker.clone();
-        tokio::spawn(async move {
-            let socket = match socket {
-                Arrived::Here(socket) => Ok(socket),
-                Arrived::There(socket) => TcpStream::from_std(socket),
-            };
-            match socket {
-                Ok(socket) => serve(worker, port, Placed::new(socket, open)).await,
-                Err(error) => lost(&error),
+        let socket = match socket {
+            Arrived::Here(socket) => Ok(socket),
+            Arrived::There(socket) => TcpStream::from_std(socket),
+        };
+        match socket {
+            Ok(socket) => {
+                tokio::spawn(serve(worker.clone(), port, Placed::new(socket, open)));
             }
-        });
+            Err(error) => lost(&error),
+        }
     }
     // The listeners are closed: what runs here goes on until the process ends.
     std::future::pending::<()>().await;
 }
 
-async fn serve(worker: Worker, port: Port, socket: Socket) {
+/// Serves one connection. Boxed, so that none has room for what the others need.
+fn serve(worker: Worker, port: Port, socket: Socket) -> BoxFuture<'static, ()> {
     match port {
-        // Boxed, so that none has room for what the others need.
-        Port::Outbound => Box::pin(outbound::serve(worker, socket)).await,
-        Port::Inbound => Box::pin(inbound::plaintext::serve(worker, socket)).await,
-        Port::Mesh => Box::pin(inbound::serve(worker, socket)).await,
+        Port::Outbound => Box::pin(outbound::serve(worker, socket)),
+        Port::Inbound => Box::pin(inbound::plaintext::serve(worker, socket)),
+        Port::Mesh => Box::pin(inbound::serve(worker, socket)),
     }
 }
 

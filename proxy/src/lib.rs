@@ -43,6 +43,7 @@ pub mod relay;
 pub mod replay;
 pub mod run;
 pub mod server;
+mod shown;
 pub mod sniff;
 mod soon;
 pub mod streams;

@@ -9,6 +9,8 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::shown::{self, Shown};
+
 /// How long what runs on a connection may go on after one of its certificates has ended.
 const AFTER_EXPIRY: Duration = Duration::from_secs(3600);
 
@@ -19,7 +21,7 @@ const AFTER_REMOVAL: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Proof {
     side: Side,
-    chain: Vec<CertificateDer<'static>>,
+    chain: Shown,
     proved_at: SystemTime,
     not_after: SystemTime,
     /// The roots that the handshake went by.
@@ -59,7 +61,7 @@ impl Proof {
         let theirs = certs::peer_not_after(chain).unwrap_or(SystemTime::UNIX_EPOCH);
         Self {
             side,
-            chain: chain.to_vec(),
+            chain: shown::shared(chain),
             proved_at: SystemTime::now(),
             not_after: own.not_after().min(theirs),
             bundle: own.bundle().clone(),
@@ -82,9 +84,11 @@ impl Proof {
         }
     }
 
-    /// Resolves when the time for what runs on the connection is over, too.
-    pub async fn spent(&self) -> Over {
+    /// Resolves when the time for what runs on the connection is over, too; `retire` hears when
+    /// nothing more may begin.
+    pub async fn spent(&self, retire: impl FnOnce(Over)) -> Over {
         let over = self.over().await;
+        retire(over);
         sleep(over.grace()).await;
         over
     }
@@ -180,7 +184,10 @@ mod tests {
         publish.send_replace(new.bundle());
         assert_eq!(stands(&ends).await, Some(Over::RootRemoved));
         assert_eq!(stands(&stays).await, None);
-        assert!(timeout(Duration::from_millis(50), ends.spent()).await.is_err(), "it is drained");
+        assert!(
+            timeout(Duration::from_millis(50), ends.spent(|_| ())).await.is_err(),
+            "it is drained"
+        );
     }
 
     #[tokio::test]

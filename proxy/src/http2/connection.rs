@@ -35,7 +35,8 @@ pub(crate) struct Connection<I> {
     pace: Pace,
     /// How long the other side has read nothing.
     unread: Idle,
-    ending: Option<Ending>,
+    /// Boxed, for most connections do not end now.
+    ending: Option<Box<Ending>>,
 }
 
 /// A request, with its body, and where it is answered.
@@ -181,7 +182,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
         } else if matches!(state.role, Role::Client) {
             state.writer.goaway(0, Reason::NO_ERROR);
         }
-        self.ending = Some(Ending { error, gone, farewell: Farewell::new() });
+        self.ending = Some(Box::new(Ending { error, gone, farewell: Farewell::new() }));
     }
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Accepted>, Error>> {

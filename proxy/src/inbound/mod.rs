@@ -18,6 +18,7 @@ use ::http::{HeaderValue, Method, Request, Response};
 use certs::{HandshakeFailure, Side};
 use model::code::ErrorCode;
 use model::spiffe::SpiffeId;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use self::application::Application;
@@ -122,13 +123,17 @@ pub async fn serve(worker: Worker, socket: Socket) {
     let sidecar = Arc::new(Sidecar { name: name(&identity), identity, at });
     // Boxed at once, for it is large, and a task is copied more than once on its way to its place.
     let handle = move |request| Box::pin(dispatch(worker.clone(), Arc::clone(&sidecar), request));
+    let retired = Notify::new();
     let leave = async {
         tokio::select! {
             () = drain.begun() => {}
-            over = proof.over() => tracing::debug!(?over, "inbound: mesh connection retired"),
+            () = retired.notified() => {}
         }
     };
-    let spent = Rarely::new(proof.spent());
+    let spent = Rarely::new(proof.spent(|over| {
+        tracing::debug!(?over, "inbound: mesh connection retired");
+        retired.notify_one();
+    }));
     tokio::select! {
         biased;
         ended = Box::pin(streams::serve(Limits::SIDECAR, io, leave, handle)) => if let Err(error) = ended {

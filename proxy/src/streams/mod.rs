@@ -98,9 +98,9 @@ where
     let mut lost = Rarely::new(keepalive::lost(connection.watch(), limits.answer));
     let first = Arc::new(Notify::new());
     let begun = Arc::clone(&first);
-    let mut leave = Rarely::new(leave.then(|()| async move {
-        // Late is as good as asked.
-        let _ = timeout(FIRST, begun.notified()).await;
+    let mut leave = Rarely::new(leave.then(|()| {
+        // Boxed, for most connections need no room for it. Late is as good as asked.
+        Box::pin(async move { drop(timeout(FIRST, begun.notified()).await) })
     }));
     let (mut asked, mut leaving, mut in_a_row) = (false, false, 0);
     async move {
@@ -117,10 +117,6 @@ where
                             first.notify_one();
                         }
                         in_a_row += 1;
-                        if in_a_row == AT_ONCE {
-                            in_a_row = 0;
-                            yield_now().await;
-                        }
                     }
                 },
                 () = &mut leave, if !leaving => {
@@ -128,6 +124,11 @@ where
                     connection.leave();
                 }
                 () = &mut lost => return Err(http2::Error::reset(Reason::CANCEL)),
+            }
+            // Not where the request is, for which the future would have room for ever.
+            if in_a_row == AT_ONCE {
+                in_a_row = 0;
+                yield_now().await;
             }
         }
     }

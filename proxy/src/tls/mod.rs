@@ -68,7 +68,7 @@ struct Reading {
 enum End {
     /// The other side said so.
     Closed,
-    Failed(Error),
+    Failed(Box<Error>),
 }
 
 /// What is sent.
@@ -106,7 +106,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
             // One who cannot be told now is not told.
             let _ = self.writing.poll_send(cx, &mut self.io);
         }
-        self.reading.end = Some(End::Failed(error));
+        self.reading.end = Some(End::Failed(Box::new(error)));
     }
 }
 
@@ -282,7 +282,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<I> {
             }
             match &this.reading.end {
                 Some(End::Failed(error)) if !came => {
-                    return Poll::Ready(Err(failure(error.clone())));
+                    return Poll::Ready(Err(failure((**error).clone())));
                 }
                 Some(_) => return Poll::Ready(Ok(())),
                 None => {}

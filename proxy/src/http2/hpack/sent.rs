@@ -20,21 +20,22 @@ pub(super) struct Sent {
     entries: VecDeque<Entry>,
     /// The sizes of all entries.
     used: usize,
-    /// How many entries were added in all, modulo 2^32.
-    added: u32,
+    /// How many entries were added in all, modulo 2^16.
+    added: u16,
     /// Which slot of a group makes room next.
     turn: usize,
 }
 
-const SLOTS: usize = 128;
+const SLOTS: usize = 96;
 const GROUP: usize = 4;
 
-/// A field or a name that was seen.
+/// A field or a name that was seen. Another one with its hash, or an entry of long ago with its number,
+/// is taken for it; whoever uses an entry compares it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
-    hash: u32,
+    hash: u16,
     /// Its newest entry, counted from 1; 0 where it never had one.
-    entry: u32,
+    entry: u16,
 }
 
 /// What the slots know of a field or a name.
@@ -68,8 +69,8 @@ impl Sent {
 
     /// Looks for a hash; from now on it is seen.
     pub(super) fn look(&mut self, hash: u64) -> Found {
-        let [low, a, b, c, d, ..] = hash.to_le_bytes();
-        let hash = u32::from_le_bytes([a, b, c, d]);
+        let [low, a, b, ..] = hash.to_le_bytes();
+        let hash = u16::from_le_bytes([a, b]);
         let first = usize::from(low) % (SLOTS / GROUP) * GROUP;
         if let Some(slot) = (first..first + GROUP).find(|&slot| self.slots[slot].hash == hash) {
             return Found { slot: Some(slot), seen: true };
@@ -85,8 +86,8 @@ impl Sent {
 
     /// How many entries are newer than the slot's, while that is in the table.
     fn age(&self, slot: usize) -> Option<usize> {
-        let age = self.added.wrapping_sub(self.slots[slot].entry);
-        usize::try_from(age).ok().filter(|age| *age < self.entries.len())
+        let age = usize::from(self.added.wrapping_sub(self.slots[slot].entry));
+        Some(age).filter(|age| *age < self.entries.len())
     }
 
     /// The entry that was found, and how many are newer.
