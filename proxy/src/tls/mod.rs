@@ -4,36 +4,25 @@
 
 mod handshake;
 mod keys;
+mod reading;
 mod record;
 #[cfg(test)]
 mod tests;
+mod writing;
 
-use std::cmp::min;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
-use rustls::{
-    AlertDescription, ContentType, Error, ExtractedSecrets, HandshakeType, InvalidMessage,
-    PeerMisbehaved,
-};
+use bytes::BytesMut;
+use rustls::{AlertDescription, Error, ExtractedSecrets, InvalidMessage};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(crate) use self::handshake::{Established, accept, connect};
 use self::keys::Keys;
-use self::record::{AROUND, MAX_CONTENT, Opened, Opener, Sealer};
-use crate::fill::{Expected, Pace};
-use crate::server::WRITE;
-
-/// Most bytes that are read at once: what is written at once, in its records.
-const READ: usize = WRITE + WRITE.div_ceil(MAX_CONTENT) * AROUND;
-
-/// Most records in a row that bring nothing.
-const MAX_IDLE: u8 = 32;
-
-/// Longest message after the handshake, in bytes.
-const MAX_MESSAGE: usize = 64 * 1024;
+use self::reading::{End, Reading};
+use self::record::{Opener, Sealer};
+use self::writing::Writing;
 
 /// The level of an alert, which means nothing in TLS 1.3 (RFC 8446 §6).
 const WARNING: u8 = 1;
@@ -47,54 +36,11 @@ pub(crate) struct TlsStream<I> {
     writing: Writing,
 }
 
-/// What comes.
-struct Reading {
-    opener: Opener,
-    /// What was read: first what is left of the record that is open.
-    read: BytesMut,
-    /// How long its content is,
-    content: usize,
-    /// and what follows that and belongs to it.
-    rest: usize,
-    pace: Pace,
-    /// A message of TLS itself that is not whole yet.
-    message: BytesMut,
-    /// How many records in a row brought nothing.
-    idle: u8,
-    end: Option<End>,
-}
-
-/// Why nothing comes any more.
-enum End {
-    /// The other side said so.
-    Closed,
-    Failed(Box<Error>),
-}
-
-/// What is sent.
-struct Writing {
-    sealer: Sealer,
-    out: BytesMut,
-    /// The other side wants another key to be used.
-    renew: bool,
-    closed: bool,
-}
-
 impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
     /// `read` came with the handshake.
     fn new(io: I, read: BytesMut, secrets: ExtractedSecrets, keys: Keys) -> Result<Self, Error> {
-        let reading = Reading {
-            opener: Opener::new(secrets.rx)?,
-            read: if read.is_empty() { BytesMut::new() } else { read },
-            content: 0,
-            rest: 0,
-            pace: Pace::bounded(READ),
-            message: BytesMut::new(),
-            idle: 0,
-            end: None,
-        };
-        let sealer = Sealer::new(secrets.tx, keys.limit())?;
-        let writing = Writing { sealer, out: BytesMut::new(), renew: false, closed: false };
+        let reading = Reading::new(Opener::new(secrets.rx)?, read);
+        let writing = Writing::new(Sealer::new(secrets.tx, keys.limit())?);
         Ok(Self { io, keys, reading, writing })
     }
 
@@ -107,162 +53,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> TlsStream<I> {
             let _ = self.writing.poll_send(cx, &mut self.io);
         }
         self.reading.end = Some(End::Failed(Box::new(error)));
-    }
-}
-
-impl Reading {
-    /// Hands out what is open.
-    fn give(&mut self, to: &mut ReadBuf<'_>) {
-        if self.content == 0 {
-            return;
-        }
-        let given = min(self.content, to.remaining());
-        to.put_slice(&self.read[..given]);
-        self.read.advance(given);
-        self.content -= given;
-        if self.content == 0 {
-            self.read.advance(std::mem::take(&mut self.rest));
-        }
-    }
-
-    /// Opens the next record, and acts on one that is TLS's own; says whether there was one.
-    fn open(&mut self, keys: &mut Keys, writing: &mut Writing) -> Result<bool, Error> {
-        let Some(Opened { kind, length, rest }) = self.opener.open(&mut self.read)? else {
-            return Ok(false);
-        };
-        if kind != ContentType::Handshake && !self.message.is_empty() {
-            return Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into());
-        }
-        if kind == ContentType::ApplicationData && length > 0 {
-            (self.content, self.rest, self.idle) = (length, rest, 0);
-            return Ok(true);
-        }
-        self.idle += 1;
-        if self.idle > MAX_IDLE {
-            return Err(PeerMisbehaved::TooManyEmptyFragments.into());
-        }
-        match kind {
-            ContentType::ApplicationData => {}
-            ContentType::Alert => self.alert(length)?,
-            ContentType::Handshake if length > 0 => {
-                self.message.extend_from_slice(&self.read[..length]);
-                self.messages(keys, writing)?;
-            }
-            kind => return Err(record::unexpected(kind)),
-        }
-        self.read.advance(length + rest);
-        Ok(true)
-    }
-
-    /// What the other side says of the connection (§6).
-    fn alert(&mut self, length: usize) -> Result<(), Error> {
-        let [_, description] = self.read[..length] else {
-            return Err(InvalidMessage::InvalidContentType.into());
-        };
-        match AlertDescription::from(description) {
-            AlertDescription::CloseNotify => self.end = Some(End::Closed),
-            AlertDescription::UserCanceled => {}
-            description => return Err(Error::AlertReceived(description)),
-        }
-        Ok(())
-    }
-
-    /// Acts on the messages that are whole (§4.6).
-    fn messages(&mut self, keys: &mut Keys, writing: &mut Writing) -> Result<(), Error> {
-        while let Some((&[kind, long, high, low], after)) = self.message.split_first_chunk::<4>() {
-            let length = u32::from_be_bytes([0, long, high, low]) as usize;
-            if length > MAX_MESSAGE {
-                return Err(InvalidMessage::HandshakePayloadTooLarge.into());
-            }
-            let Some(body) = after.get(..length) else { return Ok(()) };
-            match HandshakeType::from(kind) {
-                HandshakeType::NewSessionTicket => keys.ticket(body)?,
-                HandshakeType::KeyUpdate => {
-                    let asked = match body {
-                        [asked @ 0..=1] => *asked == 1,
-                        _ => return Err(InvalidMessage::InvalidKeyUpdate.into()),
-                    };
-                    if after.len() > length {
-                        return Err(PeerMisbehaved::KeyEpochWithPendingFragment.into());
-                    }
-                    self.opener = Opener::new(keys.next_received()?)?;
-                    writing.renew |= asked;
-                }
-                kind => return Err(keys::unexpected(kind)),
-            }
-            self.message.advance(4 + length);
-        }
-        if self.message.is_empty() {
-            self.message = BytesMut::new();
-        }
-        Ok(())
-    }
-}
-
-impl Writing {
-    /// Seals what `pieces` hold, as much as is written at once, and says how much that was.
-    fn seal(&mut self, keys: &mut Keys, pieces: &[IoSlice<'_>]) -> Result<usize, Error> {
-        let all: usize = pieces.iter().map(|piece| piece.len()).sum();
-        let taken = min(all, WRITE);
-        self.out.reserve(taken + taken.div_ceil(MAX_CONTENT) * AROUND);
-        let mut pieces = pieces.iter().map(|piece| &**piece);
-        let (mut piece, mut left) = (&[][..], taken);
-        while left > 0 {
-            if self.renew || self.sealer.is_spent() {
-                self.renew(keys)?;
-            }
-            let mut missing = min(left, MAX_CONTENT);
-            left -= missing;
-            self.sealer.seal(&mut self.out, ContentType::ApplicationData, |out| {
-                while missing > 0 {
-                    let (now, later) = piece.split_at(min(missing, piece.len()));
-                    out.extend_from_slice(now);
-                    missing -= now.len();
-                    piece =
-                        if later.is_empty() { pieces.next().unwrap_or_default() } else { later };
-                }
-            })?;
-        }
-        Ok(taken)
-    }
-
-    /// Says that another key follows, and goes on with it (§4.6.3).
-    fn renew(&mut self, keys: &mut Keys) -> Result<(), Error> {
-        let update = [HandshakeType::KeyUpdate.into(), 0, 0, 1, 0];
-        self.sealer.seal(&mut self.out, ContentType::Handshake, |out| {
-            out.extend_from_slice(&update);
-        })?;
-        self.renew = false;
-        self.sealer.renew(keys.next_sent()?)
-    }
-
-    /// Says that nothing follows, and why.
-    fn close(&mut self, level: u8, why: AlertDescription) -> Result<(), Error> {
-        if std::mem::replace(&mut self.closed, true) {
-            return Ok(());
-        }
-        self.sealer.seal(&mut self.out, ContentType::Alert, |out| {
-            out.extend_from_slice(&[level, why.into()]);
-        })
-    }
-
-    /// Sends what is sealed.
-    fn poll_send<I>(&mut self, cx: &mut Context<'_>, io: &mut I) -> Poll<io::Result<()>>
-    where
-        I: AsyncWrite + Unpin,
-    {
-        if self.out.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        while !self.out.is_empty() {
-            let sent = ready!(Pin::new(&mut *io).poll_write(cx, &self.out))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.out.advance(sent);
-        }
-        self.out = BytesMut::new(); // nothing is kept until there is more to send
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -296,11 +86,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<I> {
                     continue;
                 }
             }
-            let Reading { read, pace, .. } = &mut this.reading;
-            if read.is_empty() {
-                *read = BytesMut::new(); // nothing is kept while nothing comes
-            }
-            if ready!(pace.poll_fill(&mut this.io, read, Expected::Anything, cx))? == 0 {
+            if ready!(this.reading.poll_fill(&mut this.io, cx))? == 0 {
                 let text = "the connection ended without TLS's close_notify";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, text)));
             }

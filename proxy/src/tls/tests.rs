@@ -8,12 +8,14 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite};
+use rustls::{ClientConfig, ContentType, RootCertStore, ServerConfig, SupportedCipherSuite};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+use super::reading::MAX_IDLE;
+use super::record::MAX_CONTENT;
 use super::*;
 
 type Ours = TlsStream<DuplexStream>;
