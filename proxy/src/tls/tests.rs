@@ -222,9 +222,12 @@ async fn told(records: impl Fn(&mut Sealer, &mut BytesMut)) -> (io::Result<Strin
     records(&mut client.writing.sealer, &mut bytes);
     client.io.write_all(&bytes).await.unwrap();
     let mut heard = String::new();
-    let read = server.read_to_string(&mut heard).await.map(|_| heard);
-    drop(server);
-    (read, client.read(&mut [0; 1]).await.unwrap_err())
+    let ends = async {
+        let read = server.read_to_string(&mut heard).await.map(|_| heard);
+        drop(server);
+        (read, client.read(&mut [0; 1]).await.unwrap_err())
+    };
+    timeout(Duration::from_secs(10), ends).await.expect("what is wrong ends the connection")
 }
 
 fn reason(error: &io::Error) -> Option<&Error> {
