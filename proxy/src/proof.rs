@@ -113,6 +113,8 @@ impl Proof {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use certs::{Authority, LeafKey, Roots};
     use model::spiffe::{SpiffeId, TrustDomain};
     use tempfile::TempDir;
@@ -184,10 +186,10 @@ mod tests {
         publish.send_replace(new.bundle());
         assert_eq!(stands(&ends).await, Some(Over::RootRemoved));
         assert_eq!(stands(&stays).await, None);
-        assert!(
-            timeout(Duration::from_millis(50), ends.spent(|_| ())).await.is_err(),
-            "it is drained"
-        );
+        let retired = Cell::new(None);
+        let spent = ends.spent(|over| retired.set(Some(over)));
+        assert!(timeout(Duration::from_millis(50), spent).await.is_err(), "it is drained");
+        assert_eq!(retired.get(), Some(Over::RootRemoved));
     }
 
     #[tokio::test]

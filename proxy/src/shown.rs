@@ -63,4 +63,13 @@ mod tests {
         assert!(held.by_hash.len() < 100, "{} are held", held.by_hash.len());
         assert!(Arc::ptr_eq(&first, &held.share(&chain(b"web"))), "this one is still used");
     }
+
+    #[test]
+    fn nobody_is_taken_for_another_with_the_same_hash() {
+        let mut held = Held::default();
+        let web = held.share(&chain(b"web"));
+        let hash = held.seed.hash_one(&chain(b"api")[..]);
+        held.by_hash.insert(hash, Arc::downgrade(&web));
+        assert_eq!(*held.share(&chain(b"api")), chain(b"api"));
+    }
 }

@@ -137,6 +137,7 @@ async fn pieces_are_written_together() {
 async fn one_that_rests_has_no_room_for_anything() {
     let (mut client, mut server) = ours(suites()[0], 1 << 20).await;
     for length in [10, 200_000] {
+        client.writing.renew = true;
         client.write_all(&vec![7; length]).await.unwrap();
         server.read_exact(&mut vec![0; length]).await.unwrap();
         let nothing = poll_fn(|cx| {
@@ -224,6 +225,10 @@ async fn told(records: impl Fn(&mut Sealer, &mut BytesMut)) -> (io::Result<Strin
     let mut heard = String::new();
     let ends = async {
         let read = server.read_to_string(&mut heard).await.map(|_| heard);
+        if read.is_err() {
+            let more = server.write_all(b"more").await.unwrap_err();
+            assert_eq!(more.kind(), io::ErrorKind::BrokenPipe, "the alert was the last word");
+        }
         drop(server);
         (read, client.read(&mut [0; 1]).await.unwrap_err())
     };
