@@ -172,8 +172,9 @@ async fn what_comes_with_the_end_of_the_handshake_is_not_lost() {
     let _client = client.await.unwrap();
     let length = far.read(&mut bytes).await.unwrap();
     write.write_all(&bytes[..length]).await.unwrap();
-    let mut heard = String::new();
-    server.await.unwrap().unwrap().io.read_to_string(&mut heard).await.unwrap();
+    let (mut server, mut heard) = (server.await.unwrap().unwrap().io, String::new());
+    let read = timeout(Duration::from_secs(10), server.read_to_string(&mut heard)).await;
+    read.expect("all of it is there").unwrap();
     assert_eq!(heard, "early");
 }
 
