@@ -227,6 +227,8 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::super::Decoder;
     use super::super::tests::{lines, unhex, write};
     use super::*;
@@ -263,6 +265,37 @@ mod tests {
             [1, 2, 3, 4].map(|id| write(&mut encoder, &format!("x-request-id: {id}")).len());
         assert_eq!(lengths, [16, 16, 4, 4]);
         assert_eq!(encoder.used(), (1, 45));
+    }
+
+    /// Two of many lines that the slots take for one, by what `hash` gives of each.
+    fn twins(lines: impl Iterator<Item = String>, hash: impl Fn(&str) -> u64) -> [String; 2] {
+        let mut seen = HashMap::new();
+        for line in lines.take(100_000) {
+            if let Some(first) = seen.insert(Sent::kept(hash(&line)), line.clone()) {
+                return [first, line];
+            }
+        }
+        panic!("no two among so many");
+    }
+
+    #[test]
+    fn who_has_the_hash_of_another_is_not_taken_for_it() {
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(4096));
+        let sent = &**encoder.sent.insert(Box::new(Sent::new()));
+        let hashes = |line: &str| {
+            let (name, value) = line.split_once(": ").unwrap();
+            sent.hashes(name.as_bytes(), value.as_bytes())
+        };
+        let values = twins((0..).map(|number| format!("x-id: {number}")), |line| hashes(line).1);
+        let names = twins((0..).map(|number| format!("x-{number}: a")), |line| hashes(line).0);
+        for [known, twin] in [values, names] {
+            let other = format!("{known}b");
+            // The third time it has an entry, and so has its name.
+            for line in [&known, &known, &other, &known, &twin] {
+                let block = write(&mut encoder, line);
+                assert_eq!(lines(&mut decoder, &block).unwrap(), [line.as_str()]);
+            }
+        }
     }
 
     #[test]

@@ -119,6 +119,12 @@ impl Sent {
 
 #[cfg(test)]
 impl Sent {
+    /// What of a hash the slots keep.
+    pub(super) fn kept(hash: u64) -> (u8, u16) {
+        let [low, a, b, ..] = hash.to_le_bytes();
+        (low % (SLOTS / GROUP) as u8, u16::from_le_bytes([a, b]))
+    }
+
     pub(super) fn used(&self) -> (usize, usize) {
         (self.entries.len(), self.used)
     }
