@@ -79,6 +79,7 @@ fn measure_all(args: &Args, files: &Files) -> anyhow::Result<Results> {
     for topology in &topologies {
         topology.verify()?;
     }
+    topologies.into_iter().try_for_each(Topology::end)?;
     let manner = format!("{} rounds of {:?} each", args.rounds(), args.time());
     Ok(Results { cases, peers: args.peers.clone(), samples, manner })
 }

@@ -13,6 +13,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::Signal;
 use tests::process::Process;
 
 use crate::cpu;
@@ -164,6 +165,22 @@ impl Topology {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Ends it. Pillion's sidecars end as in a cluster, by SIGTERM: those that count what they run
+    /// (`tests/bench/run profile`) write it then.
+    ///
+    /// # Errors
+    /// When one does not end.
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+        if self.peer.is_pillion() {
+            let Sidecars { outbound, inbound, .. } = &mut self.sidecars;
+            for sidecar in [outbound, inbound].into_iter().flatten() {
+                sidecar.signal(Signal::TERM);
+                retry(READY, || sidecar.ended().context("a sidecar runs on after SIGTERM"))?;
+            }
+        }
+        Ok(())
     }
 
     /// Where its clients find an application; Pillion's at the Service, whose routes count.
