@@ -233,12 +233,12 @@ mod tests {
     use super::super::tests::{lines, unhex, write};
     use super::*;
 
-    /// What an encoder comes to, as a rule: by its seed one of some thousands takes a field that is new
-    /// for one that it has seen.
+    /// What four of seven encoders come to at least: by its seed one takes a field that is new for one
+    /// that it has seen, once in 16,000 fields, for a group has four slots with 16 bits of a hash.
     fn mostly<T: Ord>(run: impl Fn() -> T) -> T {
-        let mut runs = [run(), run(), run()];
+        let mut runs = [(); 7].map(|()| run());
         runs.sort();
-        let [_, median, _] = runs;
+        let [_, _, _, median, ..] = runs;
         median
     }
 
@@ -257,18 +257,20 @@ mod tests {
 
     #[test]
     fn what_is_new_each_time_is_not_added() {
-        let mut encoder = Encoder::new();
-        for number in 0..1000 {
-            for name in [":path", "content-length", "etag"] {
-                write(&mut encoder, &format!("{name}: {number}"));
+        let used = mostly(|| {
+            let mut encoder = Encoder::new();
+            for number in 0..100 {
+                for name in [":path", "content-length", "etag"] {
+                    write(&mut encoder, &format!("{name}: {number}"));
+                }
             }
-        }
-        // One of 16,000 is, for its group has four slots with 16 bits of a hash; a full table has 90.
-        let used = encoder.used();
-        assert!(used.0 <= 5, "{used:?}");
+            encoder.used()
+        });
+        assert_eq!(used, (0, 0));
+        let mut encoder = Encoder::new();
         let long = format!("etag: {}", "a".repeat(989)); // 1,025 bytes: more than a quarter
         assert_eq!([(); 3].map(|()| write(&mut encoder, &long).len()), [994; 3]);
-        assert_eq!(encoder.used(), used);
+        assert_eq!(encoder.used(), (0, 0));
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Write what was measured into the file, in place of comparing it.
     #[arg(long)]
     update: bool,
+    /// The sidecar was compiled without its profile (`RUSTC_WRAPPER= cargo build`).
+    #[arg(long)]
+    without_profile: bool,
     /// Print the functions that cost most, in place of comparing anything.
     #[arg(long, conflicts_with = "update")]
     profile: bool,
@@ -61,7 +64,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     println!("{figures}");
-    finish(&figures, args.update).await
+    finish(&figures, &args).await
 }
 
 fn print_profile(case: Case, measured: &Measured, args: &Args) {
@@ -74,12 +77,13 @@ fn print_profile(case: Case, measured: &Measured, args: &Args) {
     }
 }
 
-async fn finish(figures: &Figures, update: bool) -> anyhow::Result<()> {
-    let (path, made_with) = (file(), made_with().await?);
-    if update {
-        return Recorded::read(&path).unwrap_or_default().updated(figures, made_with).write(&path);
+async fn finish(figures: &Figures, args: &Args) -> anyhow::Result<()> {
+    let (path, made_with, without_profile) = (file(), made_with().await?, args.without_profile);
+    if args.update {
+        let recorded = Recorded::read(&path).unwrap_or_default();
+        return recorded.updated(figures, made_with, without_profile).write(&path);
     }
-    let verdict = Recorded::read(&path)?.compare(figures, &made_with);
+    let verdict = Recorded::read(&path)?.compare(figures, &made_with, without_profile);
     for sentence in &verdict.notes {
         println!("{sentence}");
     }
